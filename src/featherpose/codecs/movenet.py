@@ -1,0 +1,279 @@
+"""MoveNet's representation: where people are, where each joint roughly is from there, and what each cell looks like.
+
+Four maps on a grid of `stride` pixels:
+
+| map | shape | meaning |
+|---|---|---|
+| center | (1, H, W) | "a person's middle is here", in [0, 1] |
+| regression | (K, 2, H, W) | from a person's middle to joint k, (x, y) in cells, between cell indices |
+| heatmap | (K, H, W) | "this cell looks like joint k" of anybody, in [0, 1] |
+| offset | (K, 2, H, W) | from the cell's top-left corner to joint k, (x, y) in cells |
+
+Decoding takes the person nearest the focus (the middle, unless told otherwise), then for each joint the heatmap's
+maximum weighted by the distance to where the regression expects it. Source: the graph of the official MoveNet
+Lightning v4, and Votel and Li, "Next-Generation Pose Detection with MoveNet and TensorFlow.js", 2021.
+
+Coordinates are (x, y) in input pixels, continuous, origin at the top-left corner (docs/conventions.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from featherpose.geometry import box_of_points
+from featherpose.skeletons import did_you_mean
+
+CURVES = ("gaussian", "exponential")
+CENTERS = ("box", "mean")
+
+CUT_EXPONENT = 4.6052
+"""Curves end where they fall to 0.01, as in Lightweight OpenPose (Osokin, 2018)."""
+
+
+@dataclass(frozen=True)
+class MoveNetCodec:
+    """Targets from joints, and joints from maps; decode(encode(x)) gives x back exactly (to float32)."""
+
+    input_size: tuple[int, int]
+    """(width, height) of the network input, pixels."""
+    joints: int = 17
+    """K."""
+    stride: int = 4
+    """Input pixels per grid cell."""
+    curve: str = "gaussian"
+    """gaussian: exp(-d^2 / (2 s^2)), the closed form of Lightweight OpenPose; exponential: exp(-d / s), more pointed."""
+    subcell: bool = False
+    """False: the curve stands on the joint's cell and is exactly 1 there. True: it stands on the joint itself."""
+    sigma_scale: float = 0.04
+    """Width s of the curve in longer sides of the person's joint box (2 of 51 cells at 256x192 in Xiao et al. 2018)."""
+    sigma_range: tuple[float, float] = (1.0, 2.0)
+    """Smallest and largest s, cells."""
+    center: str = "box"
+    """A person's middle: of the smallest box around the labelled joints, or their mean."""
+    center_sigma: float = 1.5
+    """Width s of the centre's curve, in sigmas of the person's joints."""
+    regression_radius: int = 2
+    """The regression is written to all cells this near the centre cell, each with its own difference."""
+    offset_radius: int = 1
+    """The offset is written to all cells this near the joint's cell, so that a neighbouring maximum decodes well too."""
+    unlabelled_weight: float = 0.25
+    """Heatmap weight inside a person's box for joints that the set labels but this person has no label for."""
+    softening: float = 1.8
+    """Cells added to a distance before dividing by it (read from the official graph)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "input_size", tuple(int(v) for v in self.input_size))
+        object.__setattr__(self, "sigma_range", tuple(float(v) for v in self.sigma_range))
+        for value, choices, name in ((self.curve, CURVES, "curve"), (self.center, CENTERS, "center")):
+            if value not in choices:
+                raise ValueError(f"codec movenet: unknown {name} '{value}'{did_you_mean(value, choices)}")
+        if any(v % self.stride for v in self.input_size):
+            raise ValueError(f"codec movenet: input_size {self.input_size} is not a multiple of the stride {self.stride}")
+        if not 0 < self.sigma_range[0] <= self.sigma_range[1]:
+            raise ValueError(f"codec movenet: sigma_range must be 0 < low <= high, got {self.sigma_range}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(W, H) cells."""
+        return self.input_size[0] // self.stride, self.input_size[1] // self.stride
+
+    # --- joints -> maps ---------------------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        xy: np.ndarray,
+        visibility: np.ndarray,
+        box_xyxy: np.ndarray | None = None,
+        ignore_xyxy: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Target maps of every person in a picture.
+
+        xy: (P, K, 2) input pixels, NaN where visibility <= 0. visibility: (P, K), see docs/conventions.md.
+        box_xyxy: (P, 4) input pixels, the labelled boxes, only used to know where unlabelled joints may be.
+        ignore_xyxy: (I, 4) input pixels, regions that are no background although nobody is labelled there.
+
+        Returns float32 maps `center`, `heatmap`, `regression`, `offset` as in this file's table, and for each of them
+        `<name>_weight` in [0, 1]: (1, H, W) for the centre, (K, H, W) for the others. Weight 0 means "says nothing".
+        """
+        width, height = self.grid
+        k = self.joints
+        maps = {
+            "center": np.zeros((1, height, width), np.float32),
+            "center_weight": np.ones((1, height, width), np.float32),
+            "heatmap": np.zeros((k, height, width), np.float32),
+            "heatmap_weight": np.ones((k, height, width), np.float32),
+            "regression": np.zeros((k, 2, height, width), np.float32),
+            "regression_weight": np.zeros((k, height, width), np.float32),
+            "offset": np.zeros((k, 2, height, width), np.float32),
+            "offset_weight": np.zeros((k, height, width), np.float32),
+        }
+        cells = np.asarray(xy, np.float64) / self.stride  # (P, K, 2), continuous
+        visibility = np.asarray(visibility)
+        labelled = (visibility > 0) & np.isfinite(cells).all(axis=2)
+        inside = labelled & (cells >= 0).all(axis=2) & (cells < (width, height)).all(axis=2)
+        nearest = np.full((height, width), np.inf)
+
+        for region in [] if ignore_xyxy is None else np.asarray(ignore_xyxy):
+            rows, columns = self._region(region)
+            maps["heatmap_weight"][:, rows, columns] = 0
+            maps["center_weight"][:, rows, columns] = 0
+        for person in range(len(cells)):
+            self._unlabelled_joints(maps, cells[person], visibility[person], None if box_xyxy is None else box_xyxy[person])
+        for person in range(len(cells)):
+            if not inside[person].any():
+                continue
+            box = box_of_points(cells[person][labelled[person]])
+            sigma = float(np.clip(self.sigma_scale * max(box[2] - box[0], box[3] - box[1]), *self.sigma_range))
+            middle = self._middle(cells[person][inside[person]])
+            self._draw(maps["center"][0], maps["center_weight"][0], middle, self.center_sigma * sigma)
+            self._fill_regression(maps, nearest, middle, cells[person], labelled[person])
+            for joint in np.flatnonzero(inside[person]):
+                self._draw(maps["heatmap"][joint], maps["heatmap_weight"][joint], cells[person, joint], sigma)
+                self._fill_offset(maps, joint, cells[person, joint])
+        return maps
+
+    def _middle(self, cells: np.ndarray) -> np.ndarray:
+        """A person's middle, continuous cells, from the (N, 2) joints inside the picture."""
+        if self.center == "mean":
+            return cells.mean(axis=0)
+        box = box_of_points(cells)
+        return (box[:2] + box[2:]) / 2
+
+    def _region(self, box_xyxy: np.ndarray) -> tuple[slice, slice]:
+        """Rows and columns of the grid that a box in input pixels touches."""
+        width, height = self.grid
+        x1, y1, x2, y2 = np.asarray(box_xyxy, np.float64) / self.stride
+        rows = slice(int(np.clip(np.floor(y1), 0, height)), int(np.clip(np.ceil(y2), 0, height)))
+        return rows, slice(int(np.clip(np.floor(x1), 0, width)), int(np.clip(np.ceil(x2), 0, width)))
+
+    def _unlabelled_joints(self, maps: dict, cells: np.ndarray, visibility: np.ndarray, box: np.ndarray | None) -> None:
+        """Lowers the heatmap weight where a joint may be that nobody labelled; to 0 everywhere if the set never does."""
+        maps["heatmap_weight"][visibility < 0] = 0
+        missing = visibility == 0
+        if not missing.any():
+            return
+        joints = box_of_points(cells[visibility > 0])
+        boxes = [b for b in (joints, None if box is None else np.asarray(box, np.float64) / self.stride) if b is not None]
+        if not boxes:
+            return
+        low, high = np.min([b[:2] for b in boxes], axis=0), np.max([b[2:] for b in boxes], axis=0)
+        margin = 0.1 * (high - low)
+        rows, columns = self._region(np.concatenate([low - margin, high + margin]) * self.stride)
+        region = maps["heatmap_weight"][:, rows, columns]
+        region[missing] = np.minimum(region[missing], self.unlabelled_weight)
+
+    def _draw(self, target: np.ndarray, weight: np.ndarray, point: np.ndarray, sigma: float) -> None:
+        """Draws one curve into (H, W) `target` by maximum; its cells are known, so their weight becomes 1."""
+        height, width = target.shape
+        reach = int(np.ceil(sigma * (np.sqrt(2 * CUT_EXPONENT) if self.curve == "gaussian" else CUT_EXPONENT)))
+        column, row = int(np.floor(point[0])), int(np.floor(point[1]))
+        left, right = max(column - reach, 0), min(column + reach + 1, width)
+        top, bottom = max(row - reach, 0), min(row + reach + 1, height)
+        if left >= right or top >= bottom:
+            return
+        x0, y0 = (point[0] - 0.5, point[1] - 0.5) if self.subcell else (column, row)
+        squared = (np.arange(top, bottom)[:, None] - y0) ** 2 + (np.arange(left, right)[None, :] - x0) ** 2
+        exponent = squared / (2 * sigma**2) if self.curve == "gaussian" else np.sqrt(squared) / sigma
+        curve = np.where(exponent <= CUT_EXPONENT, np.exp(-exponent), 0).astype(np.float32)
+        window = target[top:bottom, left:right]
+        np.maximum(window, curve, out=window)
+        weight[top:bottom, left:right][curve > 0] = 1
+
+    def _fill_regression(self, maps: dict, nearest: np.ndarray, middle: np.ndarray, cells: np.ndarray, labelled) -> None:
+        """Writes the way to each labelled joint into the cells around the centre that no nearer person owns."""
+        height, width = nearest.shape
+        column, row = int(np.floor(middle[0])), int(np.floor(middle[1]))
+        r = self.regression_radius
+        ys = np.arange(max(row - r, 0), min(row + r + 1, height))
+        xs = np.arange(max(column - r, 0), min(column + r + 1, width))
+        if len(ys) == 0 or len(xs) == 0:
+            return
+        distance = (ys[:, None] + 0.5 - middle[1]) ** 2 + (xs[None, :] + 0.5 - middle[0]) ** 2
+        where = np.s_[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
+        mine = distance < nearest[where]  # (h, w)
+        nearest[where][mine] = distance[mine]
+        grid = np.stack(np.broadcast_arrays(xs[None, :], ys[:, None]))  # (2, h, w)
+        way = np.nan_to_num(cells)[:, :, None, None] - 0.5 - grid  # (K, 2, h, w), between cell indices
+        region = maps["regression"][(slice(None), slice(None), *where)]
+        region[:, :, mine] = way[:, :, mine]
+        weight = maps["regression_weight"][(slice(None), *where)]
+        weight[:, mine] = labelled[:, None]
+
+    def _fill_offset(self, maps: dict, joint: int, point: np.ndarray) -> None:
+        """Writes the sub-cell offset of one joint into its cell and the cells around it; a joint's own cell wins."""
+        width, height = self.grid
+        column, row = int(np.floor(point[0])), int(np.floor(point[1]))
+        r = self.offset_radius
+        ys = np.arange(max(row - r, 0), min(row + r + 1, height))
+        xs = np.arange(max(column - r, 0), min(column + r + 1, width))
+        where = np.s_[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
+        dx = np.broadcast_to(point[0] - xs[None, :], (len(ys), len(xs)))
+        dy = np.broadcast_to(point[1] - ys[:, None], (len(ys), len(xs)))
+        offset = maps["offset"][joint][(slice(None), *where)]
+        weight = maps["offset_weight"][joint][where]
+        taken = (weight > 0) & (((offset - 0.5) ** 2).sum(axis=0) <= (dx - 0.5) ** 2 + (dy - 0.5) ** 2)
+        offset[0][~taken], offset[1][~taken] = dx[~taken], dy[~taken]
+        weight[...] = 1
+
+    # --- maps -> joints ---------------------------------------------------------------------------------------------
+
+    def decode(
+        self, maps: dict[str, np.ndarray], focus_xy: tuple[float, float] | None = None
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """The joints of the person nearest the focus: (K, 2) input pixels, (K,) scores in [0, 1], pose score in [0, 1].
+
+        focus_xy: a point in input pixels; None means the middle of the input.
+        """
+        center, heatmap = maps["center"][0], maps["heatmap"]  # (H, W), (K, H, W)
+        joints, height, width = heatmap.shape
+        columns, rows = _indices(width, height)
+        if focus_xy is None:
+            weight = _focus(width, height, width / 2, height / 2, self.softening)
+        else:
+            weight = _focus(width, height, focus_xy[0] / self.stride, focus_xy[1] / self.stride, self.softening)
+        cy, cx = divmod(int((center * weight).argmax()), width)
+
+        expected = maps["regression"][:, :, cy, cx] + np.array([cx, cy], np.float32)  # (K, 2) cell indices
+        dx = (columns - expected[:, :1]) ** 2  # (K, W)
+        dy = (rows - expected[:, 1:]) ** 2  # (K, H)
+        weighted = dy[:, :, None] + dx[:, None, :]  # (K, H, W)
+        np.sqrt(weighted, out=weighted)
+        weighted += np.float32(self.softening)
+        np.divide(heatmap, weighted, out=weighted)
+        y, x = np.divmod(weighted.reshape(joints, -1).argmax(axis=1), width)
+        k = np.arange(joints)
+        xy = np.stack([x, y], axis=1).astype(np.float32) + maps["offset"][k, :, y, x]
+        return xy * self.stride, heatmap[k, y, x].copy(), float(center[cy, cx])
+
+    def decode_batch(
+        self, maps: dict[str, np.ndarray], focus_xy: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`decode` for maps with a leading B: (B, K, 2), (B, K), (B,). focus_xy: (B, 2) input pixels or None."""
+        decoded = [
+            self.decode({name: maps[name][b] for name in MAPS}, None if focus_xy is None else tuple(focus_xy[b]))
+            for b in range(len(maps["heatmap"]))
+        ]
+        if not decoded:
+            return np.zeros((0, self.joints, 2), np.float32), np.zeros((0, self.joints), np.float32), np.zeros(0, np.float32)
+        xy, score, pose_score = zip(*decoded, strict=True)
+        return np.stack(xy), np.stack(score), np.array(pose_score, np.float32)
+
+
+MAPS = ("center", "heatmap", "regression", "offset")
+"""The maps a network of this kind returns, in the order of an exported graph's outputs."""
+
+
+@lru_cache(maxsize=8)
+def _indices(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+
+
+@lru_cache(maxsize=64)
+def _focus(width: int, height: int, x: float, y: float, softening: float) -> np.ndarray:
+    """(H, W) weights 1 / (distance to (x, y) in cells + softening), section 2.1 of the official decoding."""
+    columns, rows = _indices(width, height)
+    distance = np.sqrt((rows[:, None] - np.float32(y)) ** 2 + (columns[None, :] - np.float32(x)) ** 2)
+    return (1 / (distance + np.float32(softening))).astype(np.float32)

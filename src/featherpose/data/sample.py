@@ -1,0 +1,88 @@
+"""A sample: one photo, every labelled person in it, and which of them is the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from featherpose.geometry import box_of_points
+from featherpose.skeletons import Skeleton, joint_mapping
+
+UNKNOWN = -1
+"""Visibility of a joint that the data set does not label at all."""
+UNLABELLED, OCCLUDED, VISIBLE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Labels of one photo in photo pixels (docs/conventions.md). Arrays have P persons and K joints."""
+
+    photo: Path
+    """File of the photo; a sample that was drawn rather than read names what drew it."""
+    size_wh: tuple[int, int]
+    """(width, height) of the photo, pixels."""
+    skeleton: Skeleton
+    xy: np.ndarray
+    """(P, K, 2) float32, pixels; NaN where visibility <= 0."""
+    visibility: np.ndarray
+    """(P, K) int8: -1 unknown to the set, 0 unlabelled, 1 occluded, 2 visible."""
+    box_xyxy: np.ndarray
+    """(P, 4) float32, pixels: the person's box as labelled; the box of the joints where the set has none."""
+    area: np.ndarray
+    """(P,) float32, px^2: the object area that OKS uses."""
+    target: int
+    """Index of the target person; -1 when nobody is in the picture."""
+    photo_id: str
+    """Crops of one original photo share it: splits never separate them."""
+    sample_id: int = 0
+    """The image id of the label file."""
+    annotation_id: np.ndarray | None = None
+    """(P,) int64: ids of the label file, or None."""
+    head_size: np.ndarray | None = None
+    """(P,) float32, px: length of the head segment where the set has one (MPII), for PCKh; NaN or None elsewhere."""
+    ignore_xyxy: np.ndarray | None = None
+    """(I, 4) float32: regions where people are known to be but are not labelled (crowds); never background."""
+
+    def __post_init__(self) -> None:
+        persons, joints = len(self.xy), len(self.skeleton)
+        shapes = {"xy": (persons, joints, 2), "visibility": (persons, joints), "box_xyxy": (persons, 4), "area": (persons,)}
+        for name, shape in shapes.items():
+            if np.shape(getattr(self, name)) != shape:
+                raise ValueError(f"{self.photo}: {name} must be {shape}, got {np.shape(getattr(self, name))}")
+        if not -1 <= self.target < persons:
+            raise ValueError(f"{self.photo}: target {self.target} is not one of the {persons} persons")
+
+    def target_box(self) -> np.ndarray:
+        """(4,) float64, (x1, y1, x2, y2): union of the target's box and labelled joints, what crops are cut around.
+
+        ValueError when the sample has no target.
+        """
+        if self.target < 0:
+            raise ValueError(f"{self.photo}: nobody is labelled in this photo, so there is no target box")
+        box = self.box_xyxy[self.target].astype(np.float64)
+        joints = box_of_points(self.xy[self.target])
+        return box if joints is None else np.concatenate([np.minimum(box[:2], joints[:2]), np.maximum(box[2:], joints[2:])])
+
+
+def to_skeleton(sample: Sample, skeleton: Skeleton) -> Sample:
+    """The same sample with the joints of another skeleton, matched by name; joints it does not label become UNKNOWN."""
+    if sample.skeleton == skeleton:
+        return sample
+    source = joint_mapping(sample.skeleton, skeleton)
+    persons = len(sample.xy)
+    xy = np.full((persons, len(skeleton), 2), np.nan, dtype=np.float32)
+    visibility = np.full((persons, len(skeleton)), UNKNOWN, dtype=np.int8)
+    known = source >= 0
+    xy[:, known] = sample.xy[:, source[known]]
+    visibility[:, known] = sample.visibility[:, source[known]]
+    return replace(sample, skeleton=skeleton, xy=xy, visibility=visibility)
+
+
+def nearest_to_middle(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> int:
+    """Index of the box whose centre lies nearest the middle of the photo; -1 for no boxes."""
+    if len(box_xyxy) == 0:
+        return -1
+    centre = (box_xyxy[:, :2] + box_xyxy[:, 2:]) / 2
+    return int(np.argmin(((centre - np.asarray(size_wh) / 2) ** 2).sum(axis=1)))

@@ -1,0 +1,135 @@
+"""Affine maps, crops and flips: the one place that turns the pixel convention (docs/conventions.md) into code.
+
+Every map is a (2, 3) float64 array acting on columns (x, y, 1) in continuous pixels with the origin at the top-left
+corner of the top-left pixel.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from featherpose.skeletons import Skeleton
+
+PIXEL_CENTRE = 0.5
+"""OpenCV's warps count from the centre of the first pixel; ours from its corner."""
+
+
+def identity() -> np.ndarray:
+    """The map that moves nothing."""
+    return np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+def translation(x: float, y: float) -> np.ndarray:
+    """Moves by (x, y) pixels."""
+    return np.array([[1.0, 0.0, x], [0.0, 1.0, y]])
+
+
+def scaling(x: float, y: float | None = None) -> np.ndarray:
+    """Multiplies x and y about the origin (one factor for both unless two are given)."""
+    return np.array([[x, 0.0, 0.0], [0.0, x if y is None else y, 0.0]])
+
+
+def rotation(degrees: float) -> np.ndarray:
+    """Turns about the origin; positive is clockwise on the screen, as y points down."""
+    angle = np.deg2rad(degrees)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, -sin, 0.0], [sin, cos, 0.0]])
+
+
+def mirror(width: float) -> np.ndarray:
+    """Mirrors a picture of the given width left to right: x becomes width - x."""
+    return np.array([[-1.0, 0.0, width], [0.0, 1.0, 0.0]])
+
+
+def compose(*maps: np.ndarray) -> np.ndarray:
+    """One map that applies the given ones in order, the first one first."""
+    result = np.eye(3)
+    for matrix in maps:
+        result = np.vstack([matrix, [0.0, 0.0, 1.0]]) @ result
+    return result[:2]
+
+
+def invert(matrix: np.ndarray) -> np.ndarray:
+    """The map back; ValueError if the map flattens the plane."""
+    if abs(np.linalg.det(matrix[:, :2])) < 1e-12:
+        raise ValueError("this affine map has no inverse: its scale is zero")
+    return np.linalg.inv(np.vstack([matrix, [0.0, 0.0, 1.0]]))[:2]
+
+
+def transform(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Points (..., 2) moved by a map; NaN stays NaN, the dtype stays a float."""
+    xy = np.asarray(xy)
+    dtype = xy.dtype if np.issubdtype(xy.dtype, np.floating) else np.float64
+    return (xy @ matrix[:, :2].T + matrix[:, 2]).astype(dtype, copy=False)
+
+
+def scale_of(matrix: np.ndarray) -> float:
+    """By what factor a map stretches lengths (the root of the area factor)."""
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def letterbox(size_wh: tuple[float, float], out_wh: tuple[int, int]) -> np.ndarray:
+    """Shrinks or grows a picture until it fits, and centres it: the whole photo with padding on two sides."""
+    scale = min(out_wh[0] / size_wh[0], out_wh[1] / size_wh[1])
+    return compose(
+        translation(-size_wh[0] / 2, -size_wh[1] / 2), scaling(scale), translation(out_wh[0] / 2, out_wh[1] / 2)
+    )
+
+
+def crop_map(box_xyxy: np.ndarray, out_wh: tuple[int, int]) -> np.ndarray:
+    """Takes a box of the photo onto the input, keeping the aspect ratio (a box of another shape is letterboxed)."""
+    x1, y1, x2, y2 = (float(v) for v in box_xyxy)
+    return compose(translation(-x1, -y1), letterbox((x2 - x1, y2 - y1), out_wh))
+
+
+def square_around(box_xyxy: np.ndarray, margin: float) -> np.ndarray:
+    """The square with the box's centre and `margin` times its longer side, as (x1, y1, x2, y2)."""
+    x1, y1, x2, y2 = (float(v) for v in box_xyxy)
+    half = max(x2 - x1, y2 - y1) * margin / 2
+    cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
+    return np.array([cx - half, cy - half, cx + half, cy + half])
+
+
+def box_of_points(xy: np.ndarray) -> np.ndarray | None:
+    """The smallest (x1, y1, x2, y2) around the points (N, 2) that are not NaN; None when there is none."""
+    xy = np.asarray(xy).reshape(-1, 2)
+    xy = xy[np.isfinite(xy).all(axis=1)]
+    return None if len(xy) == 0 else np.concatenate([xy.min(axis=0), xy.max(axis=0)]).astype(np.float64)
+
+
+def flip_joints(values: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Reorders the K axis (first of a (K, ...) array) as mirroring does; coordinates themselves are not touched."""
+    return values[skeleton.flip_index()]
+
+
+def warp(
+    image: np.ndarray,
+    matrix: np.ndarray,
+    out_wh: tuple[int, int],
+    *,
+    border: tuple[int, int, int] = (0, 0, 0),
+) -> np.ndarray:
+    """The picture seen through an affine map: (out_h, out_w, C) of the picture's dtype, bilinear.
+
+    Shrinking by two or more first averages the part that is needed (INTER_AREA), so that nothing is skipped over.
+    Outside the picture stands `border` (R, G, B).
+    """
+    scale = scale_of(matrix)
+    height, width = image.shape[:2]
+    if scale <= 0.5:
+        corners = transform(invert(matrix), np.array([[0, 0], [out_wh[0], 0], [0, out_wh[1]], out_wh], dtype=np.float64))
+        (left, top), (right, bottom) = np.floor(corners.min(axis=0)) - 2, np.ceil(corners.max(axis=0)) + 2
+        left, top = int(max(left, 0)), int(max(top, 0))
+        right, bottom = int(min(right, width)), int(min(bottom, height))
+        if right > left and bottom > top:
+            region = image[top:bottom, left:right]
+            factor = int(1 / scale)
+            small_wh = (max(1, round((right - left) / factor)), max(1, round((bottom - top) / factor)))
+            image = cv2.resize(region, small_wh, interpolation=cv2.INTER_AREA)
+            back = compose(scaling((right - left) / small_wh[0], (bottom - top) / small_wh[1]), translation(left, top))
+            matrix = compose(back, matrix)
+    centred = compose(translation(PIXEL_CENTRE, PIXEL_CENTRE), matrix, translation(-PIXEL_CENTRE, -PIXEL_CENTRE))
+    return cv2.warpAffine(
+        image, centred, out_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border
+    )
