@@ -1,0 +1,1 @@
+"""Parts of networks (torch): layers, backbones, necks, heads. Systems put them together."""

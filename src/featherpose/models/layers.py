@@ -1,0 +1,148 @@
+"""The few layers every network here is made of."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PADDINGS = ("tf", "symmetric")
+"""How a strided convolution pads. tf: TensorFlow's SAME, more on the right and bottom. symmetric: equal on both sides."""
+
+TF_EPSILON, TF_MOMENTUM = 1e-3, 0.01
+"""Batch norm as in Keras' MobileNets (epsilon .001); the momentum is higher than theirs (.001) as our runs are shorter."""
+
+
+def make_divisible(value: float, divisor: int = 8) -> int:
+    """Rounds a channel count to a multiple, never more than a tenth below (Sandler et al., MobileNetV2, 2018)."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution that keeps size / stride exactly, with TensorFlow's or symmetric padding.
+
+    Sizes must be multiples of the stride. x: (B, Cin, H, W) -> (B, Cout, H / stride, W / stride).
+    """
+
+    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, groups: int = 1, bias: bool = False,
+                 padding: str = "tf"):  # fmt: skip
+        total = kernel - stride
+        self_padded = padding == "symmetric" or total % 2 == 0
+        super().__init__(cin, cout, kernel, stride, padding=kernel // 2 if self_padded else 0, groups=groups, bias=bias)
+        self.before = None if self_padded else (total // 2, total - total // 2) * 2  # left, right, top, bottom
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x if self.before is None else F.pad(x, self.before))
+
+
+def activation(name: str) -> nn.Module:
+    """A fresh activation by name; `linear` does nothing."""
+    return ACTIVATIONS[name]()
+
+
+class FastSigmoid(nn.Module):
+    """0.5 x / (1 + |x|) + 0.5: no exponential, slope 0.5 at 0, slow tails (0.99 needs x = 49).
+
+    Source: the article's net; thresholds found with the logistic function do not carry over.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 0.5 * x / (1 + x.abs()) + 0.5
+
+
+ACTIVATIONS = {
+    "linear": nn.Identity,
+    "relu": lambda: nn.ReLU(inplace=True),
+    "relu6": lambda: nn.ReLU6(inplace=True),
+    "hardswish": lambda: nn.Hardswish(inplace=True),
+    "mish": lambda: nn.Mish(inplace=True),
+    "sigmoid": nn.Sigmoid,
+    "fast_sigmoid": FastSigmoid,
+}
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, batch norm, activation: the unit whose batch norm an export folds away."""
+
+    def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, groups: int = 1, act: str = "relu",
+                 padding: str = "tf"):  # fmt: skip
+        super().__init__()
+        self.conv = Conv2d(cin, cout, kernel, stride=stride, groups=groups, padding=padding)
+        self.norm = nn.BatchNorm2d(cout, eps=TF_EPSILON, momentum=TF_MOMENTUM)
+        if act != "linear":
+            self.act = activation(act)
+
+
+class SeparableConv(nn.Sequential):
+    """3x3 depthwise without activation, then 1x1 with one: (B, Cin, H, W) -> (B, Cout, H, W)."""
+
+    def __init__(self, cin: int, cout: int, *, act: str = "relu"):
+        super().__init__()
+        self.depthwise = ConvNorm(cin, cin, 3, groups=cin, act="linear")
+        self.pointwise = ConvNorm(cin, cout, 1, act=act)
+
+
+def initialise(network: nn.Module) -> None:
+    """He initialisation for convolutions, 1 and 0 for batch norms (He et al., ICCV 2015)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def set_folded(unit: ConvNorm, weight: Tensor, bias: Tensor) -> None:
+    """Writes a convolution whose batch norm was folded away; the unit then computes exactly weight * x + bias."""
+    if unit.conv.weight.shape != weight.shape or unit.norm.bias.shape != bias.shape:
+        raise ValueError(f"a convolution of shape {tuple(unit.conv.weight.shape)} cannot take weights {tuple(weight.shape)}")
+    unit.conv.weight.copy_(weight)
+    unit.norm.running_mean.zero_()
+    unit.norm.running_var.fill_(1 - unit.norm.eps)
+    unit.norm.weight.fill_(1)
+    unit.norm.bias.copy_(bias)
+
+
+@torch.no_grad()
+def unfold_batch_norms(network: nn.Module, batches: list[Tensor]) -> None:
+    """Gives folded batch norms the statistics of real pictures, without changing what the network computes.
+
+    For each ConvNorm the mean m and deviation s of W x are measured on `batches` (each (B, 3, H, W) as the network takes
+    them); then running mean = m, running variance = s^2, weight *= s / old s, bias follows. Training with live
+    statistics can go on from there. Source: ../shared/pretrained README's identity.
+    """
+    units = [m for m in network.modules() if isinstance(m, ConvNorm)]
+    sums = {unit: [0, 0.0, 0.0] for unit in units}
+
+    def measure(unit):
+        def hook(_, __, output):
+            values = output.detach().double()
+            sums[unit][0] += values.shape[0] * values.shape[2] * values.shape[3]
+            sums[unit][1] = sums[unit][1] + values.sum(dim=(0, 2, 3))
+            sums[unit][2] = sums[unit][2] + (values**2).sum(dim=(0, 2, 3))
+
+        return hook
+
+    handles = [unit.conv.register_forward_hook(measure(unit)) for unit in units]
+    was_training = network.training
+    network.eval()
+    try:
+        for batch in batches:
+            network(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+        network.train(was_training)
+    for unit, (count, total, squares) in sums.items():
+        if count == 0:
+            continue
+        norm = unit.norm
+        mean = total / count
+        variance = (squares / count - mean**2).clamp_min(1e-6)
+        gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        shift = norm.bias.double() - gain * norm.running_mean.double()
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        norm.weight.copy_(gain * (variance + norm.eps).sqrt())
+        norm.bias.copy_(shift + gain * mean)

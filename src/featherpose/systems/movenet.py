@@ -1,0 +1,88 @@
+"""MoveNet: backbone + FPN + four heads, as read from the graph of Google's Lightning v4, and the article's variant.
+
+Presets: `lightning` and `thunder` are the official networks (weights come by `featherpose import`); `article` is the
+ShuffleNetV2 net of the article; `lite` and `nano` are ours. Every argument of `build` overrides its preset.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+from torch import Tensor, nn
+
+from featherpose.models.backbones import build_backbone
+from featherpose.models.heads import Head, MoveNetHeads
+from featherpose.models.layers import initialise
+from featherpose.models.necks import FPN
+from featherpose.skeletons import did_you_mean
+
+PRESETS = {
+    "lightning": {"backbone": "mobilenet_v2", "width": 1.0},
+    "thunder": {"backbone": "mobilenet_v2", "width": 1.75},
+    "article": {"backbone": "shufflenet_v2", "width": 0.75, "neck": {8: 32, 16: 64, 32: 64}, "sigmoid": "fast_sigmoid"},
+    "lite": {"backbone": "mobilenet_v2", "width": 1.0},
+    "nano": {"backbone": "mobilenet_v2", "width": 0.5},
+}
+"""name -> arguments of `build`. Lightning runs at 192 px, Thunder at 256."""
+
+OFFICIAL_NECK = {4: 24, 8: 32, 16: 64, 32: 64}
+"""Laterals of the official FPN at width 1: stride -> channels."""
+
+
+class MoveNet(nn.Module):
+    """Pictures to the four maps of codecs/movenet.py."""
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module, heads: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.heads = heads
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """image: (B, 3, H, W) RGB, 0..255, H and W multiples of 32.
+
+        Returns center (B, 1, H/4, W/4) and heatmap (B, K, H/4, W/4) in [0, 1], regression and offset
+        (B, K, 2, H/4, W/4) in cells, x before y.
+        """
+        return self.heads(self.neck(self.backbone(image / 127.5 - 1)))
+
+
+def build(
+    *,
+    joints: int = 17,
+    preset: str | None = None,
+    **arguments,
+) -> MoveNet:
+    """A network with random weights.
+
+    preset: a key of PRESETS. Arguments: backbone, width, neck (dict stride -> lateral channels), head_width, sigmoid
+    ("sigmoid" or "fast_sigmoid"), and `backbone_arguments` for the backbone's own. ValueError for unknown names.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"unknown preset '{preset}' of movenet{did_you_mean(preset, PRESETS)}")
+    known = set(inspect.signature(_build).parameters) - {"joints"}
+    for key in arguments:
+        if key not in known:
+            raise ValueError(f"network movenet: unknown key '{key}'{did_you_mean(key, known)}")
+    return _build(joints=joints, **{**PRESETS.get(preset, {}), **arguments})
+
+
+def _build(
+    *,
+    joints: int,
+    backbone: str = "mobilenet_v2",
+    width: float = 1.0,
+    neck: dict | None = None,
+    head_width: int = 96,
+    sigmoid: str = "sigmoid",
+    backbone_arguments: dict | None = None,
+) -> MoveNet:
+    body = build_backbone(backbone, width=width, **(backbone_arguments or {}))
+    channels = {int(stride): int(count) for stride, count in (neck or OFFICIAL_NECK).items()}
+    pyramid = FPN(body.channels, channels=channels)
+    network = MoveNet(body, pyramid, MoveNetHeads(pyramid.out_channels, joints, hidden=head_width, sigmoid=sigmoid))
+    initialise(network)
+    for module in network.modules():
+        if isinstance(module, Head):
+            module.initialise()
+    return network
