@@ -47,7 +47,12 @@ class Sample:
 
     def __post_init__(self) -> None:
         persons, joints = len(self.xy), len(self.skeleton)
-        shapes = {"xy": (persons, joints, 2), "visibility": (persons, joints), "box_xyxy": (persons, 4), "area": (persons,)}
+        shapes = {
+            "xy": (persons, joints, 2),
+            "visibility": (persons, joints),
+            "box_xyxy": (persons, 4),
+            "area": (persons,),
+        }
         for name, shape in shapes.items():
             if np.shape(getattr(self, name)) != shape:
                 raise ValueError(f"{self.photo}: {name} must be {shape}, got {np.shape(getattr(self, name))}")
@@ -63,21 +68,32 @@ class Sample:
             raise ValueError(f"{self.photo}: nobody is labelled in this photo, so there is no target box")
         box = self.box_xyxy[self.target].astype(np.float64)
         joints = box_of_points(self.xy[self.target])
-        return box if joints is None else np.concatenate([np.minimum(box[:2], joints[:2]), np.maximum(box[2:], joints[2:])])
+        return (
+            box
+            if joints is None
+            else np.concatenate([np.minimum(box[:2], joints[:2]), np.maximum(box[2:], joints[2:])])
+        )
 
 
 def to_skeleton(sample: Sample, skeleton: Skeleton) -> Sample:
     """The same sample with the joints of another skeleton, matched by name; joints it does not label become UNKNOWN."""
     if sample.skeleton == skeleton:
         return sample
-    source = joint_mapping(sample.skeleton, skeleton)
-    persons = len(sample.xy)
-    xy = np.full((persons, len(skeleton), 2), np.nan, dtype=np.float32)
-    visibility = np.full((persons, len(skeleton)), UNKNOWN, dtype=np.int8)
-    known = source >= 0
-    xy[:, known] = sample.xy[:, source[known]]
-    visibility[:, known] = sample.visibility[:, source[known]]
+    xy, visibility = map_joints(sample.xy, sample.visibility, sample.skeleton, skeleton)
     return replace(sample, skeleton=skeleton, xy=xy, visibility=visibility)
+
+
+def map_joints(
+    xy: np.ndarray, visibility: np.ndarray, source: Skeleton, target: Skeleton
+) -> tuple[np.ndarray, np.ndarray]:
+    """(P, K, 2) joints and (P, K) visibility of `source` on `target`; NaN and UNKNOWN where it has none."""
+    place = joint_mapping(source, target)
+    known = place >= 0
+    out_xy = np.full((len(xy), len(target), 2), np.nan, dtype=np.float32)
+    out_visibility = np.full((len(xy), len(target)), UNKNOWN, dtype=np.int8)
+    out_xy[:, known] = xy[:, place[known]]
+    out_visibility[:, known] = visibility[:, place[known]]
+    return out_xy, out_visibility
 
 
 def nearest_to_middle(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> int:

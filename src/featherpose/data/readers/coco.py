@@ -1,0 +1,353 @@
+"""COCO keypoint JSON, with any joint names (cocodataset.org/#format-data, section "keypoint detection").
+
+Two keys are read beyond COCO's own where a file has them: `images[].target`, the annotation the photo was cut around,
+and `images[].coco_id`, the original photo that several crops share. Coordinates are read as they stand.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from featherpose.data.readers import Problem
+from featherpose.data.sample import Sample, map_joints, nearest_to_middle
+from featherpose.geometry import box_of_points
+from featherpose.skeletons import COCO17, DEFAULT_SIGMA, SKELETONS, Skeleton, canonical_joint_name, joint_mapping
+
+FAR = 1.0
+"""A joint this many longer sides of the photo outside it cannot be meant. A guess; crops of photos reach about 0.7."""
+
+
+def read_coco(
+    labels: Path, photos: Path, *, skeleton: Skeleton | None = None, problems: list[Problem] | None = None
+) -> list[Sample]:
+    """One sample per photo of the file, with every labelled person in it.
+
+    labels: the JSON file. photos: the folder that `images[].file_name` counts from.
+    skeleton: joints are mapped onto it by name, joints the file does not label become unknown. With None: the built-in
+    skeleton with the same joint names, else one made from the category.
+    problems: labels that cannot be true are left out and appended here; with None they raise ValueError.
+
+    Crowds and people with a box but no labelled joint become `ignore_xyxy`, and so do the boxes of people whose label
+    was dropped: they are no background. A photo whose `target` has no usable label keeps its other people and has
+    target -1. Missing areas (absent or 0) become the box area, missing boxes the box of the joints.
+
+    Raises ValueError when the file is not COCO keypoint JSON, no joint is shared with `skeleton`, or no photo is there.
+    """
+    labels, photos = Path(labels), Path(photos)
+    found: list[Problem] = []
+    content = _load(labels)
+    joint_names, bones, categories = _category(labels, content["categories"])
+    try:
+        source = skeleton_from_category(joint_names, bones, name=labels.stem)
+    except ValueError as error:
+        raise ValueError(f"{labels}: {error}") from error
+    wanted = skeleton or next((s for s in SKELETONS.values() if set(s.joints) == set(source.joints)), source)
+    if (joint_mapping(source, wanted) < 0).all():
+        raise ValueError(
+            f"{labels}: none of its joints ({', '.join(source.joints)}) is a joint of skeleton '{wanted.name}' "
+            f"({', '.join(wanted.joints)}); rename the joints, or choose another skeleton"
+        )
+    images = _images(labels, photos, content["images"], found)
+    listed = {entry["id"] for entry in content["images"] if _is_int(entry.get("id"))}
+    persons = _persons(content["annotations"], images, listed, categories, found)
+    xyv = _keypoints(persons, images, source, found)
+    samples = _samples(photos, images, persons, xyv, source, wanted, found)
+    if problems is not None:
+        problems.extend(found)
+    elif found:
+        count = f"{len(found)} labels that cannot be true" if len(found) > 1 else "a label that cannot be true"
+        raise ValueError(
+            f"{labels}: {count}, first: {found[0].sentence}; list them with `featherpose data check {labels}`"
+        )
+    return samples
+
+
+def skeleton_from_category(joint_names: list[str], bones: list, *, name: str) -> Skeleton:
+    """A skeleton of the category's joints: pairs by left_/right_, sigmas of COCO where a joint is COCO's, else a guess.
+
+    bones: COCO's `skeleton`, pairs of positions that count from 1.
+    """
+    joints = [canonical_joint_name(joint) for joint in joint_names]
+    pairs = []
+    for joint in joints:
+        other = "right_" + joint.removeprefix("left_")
+        if joint.startswith("left_") and other in joints:
+            pairs.append((joint, other))
+    lines = []
+    for bone in bones:
+        if not (isinstance(bone, list) and len(bone) == 2 and all(_is_int(v) and 1 <= v <= len(joints) for v in bone)):
+            raise ValueError(f"the category's bone {bone} must be two joint numbers from 1 to {len(joints)}")
+        lines.append((joints[bone[0] - 1], joints[bone[1] - 1]))
+    measured = dict(zip(COCO17.joints, COCO17.sigmas, strict=True))
+    sigmas = tuple(measured.get(joint, DEFAULT_SIGMA) for joint in joints)
+    return Skeleton(name=name, joints=tuple(joints), flip_pairs=tuple(pairs), bones=tuple(lines), sigmas=sigmas)
+
+
+# --- the file -------------------------------------------------------------------------------------------------------
+
+
+def _load(labels: Path) -> dict:
+    try:
+        content = json.loads(labels.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{labels}: there is no such label file") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{labels}: not a readable JSON file ({error})") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise ValueError(f"{labels}: not COCO keypoint JSON, the list '{key}' is missing")
+        for entry in content[key]:
+            if not isinstance(entry, dict):
+                raise ValueError(f"{labels}: not COCO keypoint JSON, '{key}' holds {entry!r:.40} instead of an object")
+    return content
+
+
+def _category(labels: Path, entries: list[dict]) -> tuple[list[str], list, dict]:
+    """Joint names, bones, and {repr of category id: has joints} of the one category that has joints."""
+    posed = [entry for entry in entries if entry.get("keypoints")]
+    if not posed:
+        names = ", ".join(str(entry.get("name")) for entry in entries) or "none at all"
+        raise ValueError(
+            f"{labels}: no category has 'keypoints' (categories: {names}); this is a file for another task than poses"
+        )
+    names = posed[0]["keypoints"]
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError(f"{labels}: categories[].keypoints must be a list of joint names, got {names!r:.60}")
+    if any(entry["keypoints"] != names for entry in posed):
+        raise ValueError(f"{labels}: its categories have different joints; write one label file per kind of body")
+    return (
+        names,
+        posed[0].get("skeleton") or [],
+        {repr(entry.get("id")): bool(entry.get("keypoints")) for entry in entries},
+    )
+
+
+def _images(labels: Path, photos: Path, entries: list[dict], found: list[Problem]) -> dict[int, dict]:
+    """{image id: entry} of the photos that can be used."""
+    names = {id(e): e["file_name"].replace("\\", "/") for e in entries if isinstance(e.get("file_name"), str)}
+    present: dict[str, set[str]] = {}
+    for folder in {os.path.dirname(name) for name in names.values()}:
+        present[folder] = _files(photos / folder)
+    images: dict[int, dict] = {}
+    ambiguous = set()
+    missing = 0
+    for entry in entries:
+        name = names.get(id(entry), "")
+        size_wh = entry.get("width"), entry.get("height")
+        if not _is_int(entry.get("id")) or not name or not all(_is_number(v) and v >= 1 for v in size_wh):
+            kind, reason = "bad photo entry", f"needs an integer id, a file_name, width and height; got {entry!r:.90}"
+        elif os.path.basename(name) not in present[os.path.dirname(name)]:
+            kind, reason = "missing photo", f"there is no such file in {photos}"
+            missing += 1
+        elif entry["id"] in images:
+            kind, reason = "duplicate image id", f"id {entry['id']} belongs to '{images[entry['id']]['file_name']}' too"
+            if images[entry["id"]]["file_name"] != name:  # whose are the labels?
+                ambiguous.add(entry["id"])
+        else:
+            images[entry["id"]] = {**entry, "file_name": name}
+            continue
+        found.append(Problem(kind, name, None, f"photo '{name}': {reason}", "dropped photo"))
+    for key in ambiguous:
+        name = images.pop(key)["file_name"]
+        sentence = f"photo '{name}': another photo has its id {key} too, so nobody knows whose the labels are"
+        found.append(Problem("duplicate image id", name, None, sentence, "dropped photo"))
+    if missing and missing == len(entries):
+        raise ValueError(f"{labels}: none of its {missing} photos is in {photos}; name the folder that holds them")
+    return images
+
+
+def _files(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as files:
+            return {file.name for file in files}
+    except OSError:
+        return set()  # every photo in it is then reported as missing
+
+
+# --- persons --------------------------------------------------------------------------------------------------------
+
+
+def _persons(entries: list[dict], images: dict, listed: set, categories: dict, found: list[Problem]) -> list[dict]:
+    """The annotations of people in usable photos. listed: ids of all photos, usable or not."""
+    persons, seen = [], set()
+    for entry in entries:
+        key, image, category = entry.get("id"), entry.get("image_id"), repr(entry.get("category_id"))
+        if category in categories and not categories[category]:
+            continue  # a thing without joints in a file with several categories
+        photo = images[image]["file_name"] if _is_int(image) and image in images else ""
+        if not _is_int(key):
+            kind, reason = "bad annotation id", f"its id must be an integer, got {key!r:.40}"
+        elif category not in categories:
+            kind, reason = "unknown category", f"category_id {category:.40} is not one of the file's categories"
+        elif not _is_int(image) or image not in listed:
+            kind, reason = "unknown photo", f"image_id {image!r:.40} is not one of the file's images"
+        elif not photo:
+            continue  # the photo has been reported
+        elif key in seen:
+            kind, reason = "duplicate annotation id", "another annotation has this id too"
+        elif entry.get("keypoints") is None and entry.get("bbox") is None:
+            kind, reason = "missing keys", "it has neither 'keypoints' nor 'bbox'"
+        else:
+            seen.add(key)
+            persons.append(entry)
+            continue
+        found.append(_person_problem(kind, photo, entry, reason, "dropped person"))
+    return persons
+
+
+def _keypoints(persons: list[dict], images: dict, source: Skeleton, found: list[Problem]) -> np.ndarray:
+    """(N, K, 3) float64 x, y, visibility in file order; visibility 0 wherever there is no label to trust."""
+    joints = len(source)
+    nothing = [0.0] * (3 * joints)
+    lists = [nothing if p.get("iscrowd") or p.get("keypoints") is None else p["keypoints"] for p in persons]
+    try:
+        xyv = np.array(lists, dtype=np.float64).reshape(len(persons), joints, 3)
+    except (ValueError, TypeError):  # some list has another length or holds something else: find out which
+        xyv = np.zeros((len(persons), joints, 3))
+        for row, values in enumerate(lists):
+            if isinstance(values, list) and len(values) == 3 * joints and all(map(_is_float, values)):
+                xyv[row] = np.array(values, dtype=np.float64).reshape(joints, 3)
+                continue
+            length = f"{len(values)} values" if isinstance(values, list) else repr(values)[:40]
+            if isinstance(values, list) and len(values) == 3 * joints:
+                length = "something that is not a number"
+            reason = (
+                f"'keypoints' must hold {3 * joints} numbers (x, y, visibility of {joints} joints), it has {length}"
+            )
+            photo = images[persons[row]["image_id"]]["file_name"]
+            found.append(_person_problem("wrong keypoints", photo, persons[row], reason, "dropped person"))
+
+    x, y, visibility = xyv[..., 0], xyv[..., 1], xyv[..., 2]
+    size_wh = [(images[p["image_id"]]["width"], images[p["image_id"]]["height"]) for p in persons]
+    size_wh = np.array(size_wh, dtype=np.float64).reshape(-1, 1, 2)
+    reach = FAR * size_wh.max(axis=2, keepdims=True)
+    labelled = visibility > 0
+    with np.errstate(invalid="ignore"):
+        checks = {
+            "visibility": ~np.isin(visibility, (0, 1, 2)),
+            "not a number": labelled & ~(np.isfinite(x) & np.isfinite(y)),
+            "far outside the photo": labelled
+            & ((xyv[..., :2] < -reach) | (xyv[..., :2] > size_wh + reach)).any(axis=2),
+            "joint at the origin": labelled & (x == 0) & (y == 0),
+        }
+    told = np.zeros_like(labelled)
+    for kind, wrong in checks.items():
+        for row, joint in np.argwhere(wrong & ~told):
+            entry, name = images[persons[row]["image_id"]], source.joints[joint]
+            reason = {
+                "visibility": f"{name} has visibility {visibility[row, joint]:g}, which must be 0, 1 or 2",
+                "not a number": f"{name} lies at ({x[row, joint]:g}, {y[row, joint]:g})",
+                "far outside the photo": f"{name} lies at ({x[row, joint]:g}, {y[row, joint]:g}), far outside the "
+                f"photo of {entry['width']} x {entry['height']}",
+                "joint at the origin": f"{name} lies at exactly (0, 0) with visibility {visibility[row, joint]:g}, "
+                "which is how unlabelled joints look",
+            }[kind]
+            found.append(_person_problem(kind, entry["file_name"], persons[row], reason, "dropped joint"))
+        told |= wrong
+    visibility[told] = 0
+    return xyv
+
+
+def _boxes(persons: list[dict], images: dict, found: list[Problem]) -> np.ndarray:
+    """(N, 4) float64 xyxy as labelled; NaN where a person has no box or an impossible one."""
+    xywh = np.full((len(persons), 4), np.nan)
+    for row, person in enumerate(persons):
+        box = person.get("bbox")
+        if box is None:
+            continue
+        if isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) and box[2] > 0 and box[3] > 0:
+            xywh[row] = box
+            continue
+        reason = f"its bbox (x, y, width, height) must be four numbers with a positive size, got {box!s:.60}"
+        photo = images[person["image_id"]]["file_name"]
+        found.append(_person_problem("bad box", photo, person, reason, "dropped box"))
+    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+
+
+def _samples(
+    photos: Path, images: dict, persons: list[dict], xyv: np.ndarray, source: Skeleton, wanted: Skeleton, found: list
+) -> list[Sample]:
+    boxes = _boxes(persons, images, found)
+    visibility = xyv[..., 2].astype(np.int8)
+    xy = np.where(visibility[..., None] > 0, xyv[..., :2], np.nan).astype(np.float32)
+    xy, visibility = map_joints(xy, visibility, source, wanted)
+    labelled = (visibility > 0).any(axis=1)
+    areas = np.zeros(len(persons))
+    rows_of: dict[int, list[int]] = {key: [] for key in images}
+    for row, person in enumerate(persons):
+        rows_of[person["image_id"]].append(row)
+        photo = images[person["image_id"]]["file_name"]
+        if labelled[row] and np.isnan(boxes[row, 0]):
+            boxes[row] = box_of_points(xy[row])
+        area = person.get("area") or 0
+        if not _is_number(area) or area < 0:
+            reason = f"its area must be a positive number, got {area!r:.40}"
+            found.append(_person_problem("bad area", photo, person, reason, "kept"))
+            area = 0
+        x1, y1, x2, y2 = boxes[row]
+        areas[row] = area or (x2 - x1) * (y2 - y1)
+    keys = np.array([person["id"] for person in persons], dtype=np.int64)
+    boxes = boxes.astype(np.float32)
+
+    samples = []
+    for key, image in images.items():
+        rows = np.array(rows_of[key], dtype=np.int64)
+        people = rows[labelled[rows]]
+        rest = rows[~labelled[rows]]
+        ignore = boxes[rest[np.isfinite(boxes[rest, 0])]]
+        size_wh = (int(image["width"]), int(image["height"]))
+        samples.append(
+            Sample(
+                photo=photos / image["file_name"],
+                size_wh=size_wh,
+                skeleton=wanted,
+                xy=xy[people],
+                visibility=visibility[people],
+                box_xyxy=boxes[people],
+                area=areas[people].astype(np.float32),
+                target=_target(image, keys[people], boxes[people], size_wh, [persons[r]["id"] for r in rows], found),
+                photo_id=str(image.get("coco_id", Path(image["file_name"]).stem)),
+                sample_id=key,
+                annotation_id=keys[people],
+                ignore_xyxy=ignore if len(ignore) else None,
+            )
+        )
+    return samples
+
+
+def _target(image: dict, keys: np.ndarray, boxes: np.ndarray, size_wh: tuple[int, int], all_keys: list, found) -> int:
+    """Index of the target among the labelled people; never somebody else because the real target has no label."""
+    if image.get("target") is None:
+        return nearest_to_middle(boxes, size_wh)
+    place = np.flatnonzero(keys == image["target"])
+    if len(place):
+        return int(place[0])
+    dropped = {p.annotation for p in found if p.photo == image["file_name"]}
+    if image["target"] not in all_keys and image["target"] not in dropped:
+        name = image["file_name"]
+        sentence = f"photo '{name}': its target {image['target']!r:.40} is not an annotation of this photo"
+        found.append(Problem("unknown target", name, None, sentence, "kept"))
+    return -1
+
+
+def _person_problem(kind: str, photo: str, person: dict, reason: str, action: str) -> Problem:
+    key = person.get("id")
+    where = f"annotation {key}" + (f" of photo '{photo}'" if photo else "")
+    return Problem(kind, photo, key if _is_int(key) else None, f"{where}: {reason}", action)
+
+
+def _is_int(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_float(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_number(value) -> bool:
+    return _is_float(value) and math.isfinite(value)
