@@ -1,0 +1,71 @@
+"""The models that ship inside the package: `weights/index.json` names them, their files lie beside it.
+
+{"default": "name", "models": {"name": {"file": "name.onnx", "sha256": "...", "summary": "one line"}}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from featherpose.skeletons import did_you_mean
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """One entry of the index."""
+
+    name: str
+    path: Path
+    sha256: str
+    """Of the file, lower-case hexadecimal."""
+    summary: str
+    """One line for a list."""
+    default: bool
+    """Whether a Predictor without a model takes this one."""
+
+
+def bundled_models(folder: Path = WEIGHTS) -> dict[str, BundledModel]:
+    """The shipped models by name, the default first; empty when this build ships none."""
+    index = folder / "index.json"
+    if not index.is_file():
+        return {}
+    try:
+        facts = json.loads(index.read_text(encoding="utf-8"))
+        default = facts["default"]
+        models = {
+            name: BundledModel(name, folder / entry["file"], entry["sha256"], entry["summary"], name == default)
+            for name, entry in facts["models"].items()
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{index}: the list of bundled models is damaged ({error!r}); install featherpose again"
+        ) from error
+    return dict(sorted(models.items(), key=lambda item: not item[1].default))
+
+
+def bundled_path(name: str | None = None, folder: Path = WEIGHTS) -> Path:
+    """The file of a bundled model, its sha256 checked; None takes the default. ValueError for an unknown or damaged one."""
+    models = bundled_models(folder)
+    if name is None:
+        name = next((model.name for model in models.values() if model.default), None)
+        if name is None:
+            raise ValueError(
+                "this build of featherpose ships no model; name a model file (featherpose predict --model FILE)"
+            )
+    if name not in models:
+        raise ValueError(f"unknown model '{name}': neither a file nor a bundled model{did_you_mean(name, models)}")
+    model = models[name]
+    if not model.path.is_file():
+        raise ValueError(f"{model.path}: the bundled model '{name}' is missing; install featherpose again")
+    digest = hashlib.sha256(model.path.read_bytes()).hexdigest()
+    if digest != model.sha256:
+        raise ValueError(
+            f"{model.path}: the bundled model '{name}' is damaged (sha256 {digest[:12]}..., expected {model.sha256[:12]}...); "
+            "install featherpose again"
+        )
+    return model.path

@@ -1,0 +1,57 @@
+"""Which part of the photo to look at next: the whole frame first, then a square around the person that was found.
+
+The rule of the official MoveNet demos (tensorflow.org/hub/tutorials/movenet), which their published figures on whole
+pictures depend on. All boxes are squares (x1, y1, x2, y2) in photo pixels and may reach outside the photo.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from featherpose.geometry import box_of_points
+from featherpose.pose import Pose
+from featherpose.skeletons import canonical_joint_name
+
+SHOULDERS = ("left_shoulder", "right_shoulder")
+HIPS = ("left_hip", "right_hip")
+TORSO_MARGIN, BODY_MARGIN = 1.9, 1.2
+"""Half of the crop in largest distances from the middle of the hips to the torso's and to all joints (official)."""
+SMALLEST_HALF = 4.0
+"""Pixels; joints that fall onto one point make no crop. A guess: nobody is recognised in 8 pixels."""
+
+
+def whole_frame(size_wh: tuple[int, int]) -> np.ndarray:
+    """(4,) float64: the square around the whole photo, as wide as its longer side and centred on it."""
+    width, height = size_wh
+    half = max(width, height) / 2
+    return np.array([width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half])
+
+
+def smart_crop(pose: Pose, size_wh: tuple[int, int], joint_threshold: float = 0.2) -> np.ndarray:
+    """(4,) float64: the square to look at next, from the joints found so far; the whole frame when they do not tell.
+
+    pose: joints in pixels of the photo whose (width, height) is size_wh. joint_threshold: a joint counts above it.
+    A skeleton without both shoulders and both hips is cut around the middle of its joints that count, if half of them
+    do; that part is our own, a guess.
+    """
+    counts = pose.score > joint_threshold
+    place = {canonical_joint_name(name): k for k, name in enumerate(pose.skeleton.joints)}
+    if all(name in place for name in (*SHOULDERS, *HIPS)):
+        shoulders, hips = [place[name] for name in SHOULDERS], [place[name] for name in HIPS]
+        if not (counts[shoulders].any() and counts[hips].any()):
+            return whole_frame(size_wh)
+        centre = pose.xy[hips].mean(axis=0, dtype=np.float64)
+        torso = np.abs(pose.xy[shoulders + hips] - centre).max()
+    else:
+        if not counts.any() or counts.sum() < len(counts) / 2:
+            return whole_frame(size_wh)
+        box = box_of_points(pose.xy[counts])
+        centre, torso = (box[:2] + box[2:]) / 2, 0.0
+    body = np.abs(pose.xy[counts] - centre).max()
+
+    size = np.array(size_wh, dtype=np.float64)
+    to_border = np.concatenate([centre, size - centre]).max()
+    half = min(max(TORSO_MARGIN * torso, BODY_MARGIN * body), to_border)
+    if half > size.max() / 2 or half < SMALLEST_HALF:
+        return whole_frame(size_wh)
+    return np.concatenate([centre - half, centre + half])
