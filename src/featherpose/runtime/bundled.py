@@ -49,7 +49,10 @@ def bundled_models(folder: Path = WEIGHTS) -> dict[str, BundledModel]:
 
 
 def bundled_path(name: str | None = None, folder: Path = WEIGHTS) -> Path:
-    """The file of a bundled model, its sha256 checked; None takes the default. ValueError for an unknown or damaged one."""
+    """The file of a bundled model, its sha256 checked; None takes the default.
+
+    Raises ValueError for an unknown name and for a file that is missing or damaged.
+    """
     models = bundled_models(folder)
     if name is None:
         name = next((model.name for model in models.values() if model.default), None)
@@ -65,7 +68,7 @@ def bundled_path(name: str | None = None, folder: Path = WEIGHTS) -> Path:
     digest = hashlib.sha256(model.path.read_bytes()).hexdigest()
     if digest != model.sha256:
         raise ValueError(
-            f"{model.path}: the bundled model '{name}' is damaged (sha256 {digest[:12]}..., expected {model.sha256[:12]}...); "
+            f"{model.path}: the bundled model is damaged (sha256 {digest[:12]}..., expected {model.sha256[:12]}...); "
             "install featherpose again"
         )
     return model.path
