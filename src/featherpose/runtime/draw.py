@@ -12,7 +12,7 @@ from featherpose.geometry import PIXEL_CENTRE, box_of_points, letterbox, warp
 from featherpose.pose import Pose
 from featherpose.skeletons import canonical_joint_name
 
-SIDE_COLOURS = {"left": (86, 180, 233), "right": (230, 159, 0), "middle": (240, 228, 66)}
+SIDE_COLOURS = {"left": (86, 180, 233), "right": (230, 159, 0), "middle": (0, 158, 115)}
 """RGB of the person's own sides; told apart by colour-blind readers too (Okabe and Ito, 2008)."""
 OUTLINE = (24, 24, 24)
 SUBPIXEL_BITS = 4
