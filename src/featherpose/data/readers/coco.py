@@ -19,7 +19,7 @@ from featherpose.geometry import box_of_points
 from featherpose.skeletons import COCO17, DEFAULT_SIGMA, SKELETONS, Skeleton, canonical_joint_name, joint_mapping
 
 FAR = 1.0
-"""A joint this many longer sides of the photo outside it cannot be meant. A guess; crops of photos reach about 0.7."""
+"""A joint this many longer sides of the photo outside it cannot be meant. A guess: crops may well cut joints off."""
 
 
 def read_coco(

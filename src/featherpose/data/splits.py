@@ -1,0 +1,49 @@
+"""Training and testing parts that never share a photo."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import combinations
+
+from featherpose.data.sample import Sample
+
+
+def split_by_photo(samples: list[Sample], fractions: list[float], *, seed: int = 0) -> list[list[Sample]]:
+    """Parts of about the given fractions; all crops of one photo come into the same part.
+
+    Which part a photo comes into depends on its `photo_id` and the seed alone: photos added later move no other.
+    The fractions are met on average, not to the photo. Raises ValueError unless they are positive and add up to 1.
+    """
+    if not fractions or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"the fractions of a split must be positive and add up to 1, got {list(fractions)}")
+    parts: list[list[Sample]] = [[] for _ in fractions]
+    for sample in samples:
+        place, upper = 0, fractions[0]
+        where = photo_number(sample.photo_id, seed=seed)
+        while where >= upper and place < len(fractions) - 1:
+            place += 1
+            upper += fractions[place]
+        parts[place].append(sample)
+    return parts
+
+
+def photo_number(photo_id: str, *, seed: int = 0) -> float:
+    """A number in [0, 1) that belongs to this photo for ever, evenly spread over photos."""
+    digest = hashlib.blake2b(f"{seed}/{photo_id}".encode(), digest_size=7).digest()
+    return int.from_bytes(digest, "big") / 2**56
+
+
+def shared_photos(first: list[Sample], second: list[Sample]) -> list[str]:
+    """The photo ids that both lists hold, sorted."""
+    return sorted({sample.photo_id for sample in first} & {sample.photo_id for sample in second})
+
+
+def assert_disjoint(parts: dict[str, list[Sample]]) -> None:
+    """Raises ValueError naming the photo when two parts hold crops of the same one. parts: {name: samples}."""
+    for (first, a), (second, b) in combinations(parts.items(), 2):
+        both = shared_photos(a, b)
+        if both:
+            raise ValueError(
+                f"photo '{both[0]}' is in both '{first}' and '{second}' ({len(both)} such photos), so what is "
+                "tested on was trained on; split by photo_id (featherpose.data.splits.split_by_photo)"
+            )
