@@ -114,7 +114,8 @@ class MoveNetCodec:
         visibility = np.asarray(visibility)
         labelled = (visibility > 0) & np.isfinite(cells).all(axis=2)
         inside = labelled & (cells >= 0).all(axis=2) & (cells < (width, height)).all(axis=2)
-        nearest = np.full((height, width), np.inf)
+        nearest_center = np.full((height, width), np.inf, np.float32)
+        nearest_joint = np.full((k, height, width), np.inf, np.float32)
 
         for region in [] if ignore_xyxy is None else np.asarray(ignore_xyxy):
             rows, columns = self._region(region)
@@ -122,17 +123,15 @@ class MoveNetCodec:
             maps["center_weight"][:, rows, columns] = 0
         for person in range(len(cells)):
             self._unlabelled_joints(maps, cells[person], visibility[person], None if box_xyxy is None else box_xyxy[person])
-        for person in range(len(cells)):
-            if not inside[person].any():
-                continue
+        for person in np.flatnonzero(inside.any(axis=1)):
             box = box_of_points(cells[person][labelled[person]])
             sigma = float(np.clip(self.sigma_scale * max(box[2] - box[0], box[3] - box[1]), *self.sigma_range))
             middle = self._middle(cells[person][inside[person]])
-            self._draw(maps["center"][0], maps["center_weight"][0], middle, self.center_sigma * sigma)
-            self._fill_regression(maps, nearest, middle, cells[person], labelled[person])
-            for joint in np.flatnonzero(inside[person]):
-                self._draw(maps["heatmap"][joint], maps["heatmap_weight"][joint], cells[person, joint], sigma)
-                self._fill_offset(maps, joint, cells[person, joint])
+            here = np.flatnonzero(inside[person])
+            self._draw(maps["center"], maps["center_weight"], np.zeros(1, np.int64), middle[None], self.center_sigma * sigma)
+            self._draw(maps["heatmap"], maps["heatmap_weight"], here, cells[person, here], sigma)
+            self._fill_regression(maps, nearest_center, middle, cells[person], labelled[person])
+            self._fill_offset(maps, nearest_joint, here, cells[person, here])
         return maps
 
     def _middle(self, cells: np.ndarray) -> np.ndarray:
@@ -165,58 +164,56 @@ class MoveNetCodec:
         region = maps["heatmap_weight"][:, rows, columns]
         region[missing] = np.minimum(region[missing], self.unlabelled_weight)
 
-    def _draw(self, target: np.ndarray, weight: np.ndarray, point: np.ndarray, sigma: float) -> None:
-        """Draws one curve into (H, W) `target` by maximum; its cells are known, so their weight becomes 1."""
-        height, width = target.shape
-        reach = int(np.ceil(sigma * (np.sqrt(2 * CUT_EXPONENT) if self.curve == "gaussian" else CUT_EXPONENT)))
-        column, row = int(np.floor(point[0])), int(np.floor(point[1]))
-        left, right = max(column - reach, 0), min(column + reach + 1, width)
-        top, bottom = max(row - reach, 0), min(row + reach + 1, height)
-        if left >= right or top >= bottom:
-            return
-        x0, y0 = (point[0] - 0.5, point[1] - 0.5) if self.subcell else (column, row)
-        squared = (np.arange(top, bottom)[:, None] - y0) ** 2 + (np.arange(left, right)[None, :] - x0) ** 2
-        exponent = squared / (2 * sigma**2) if self.curve == "gaussian" else np.sqrt(squared) / sigma
-        curve = np.where(exponent <= CUT_EXPONENT, np.exp(-exponent), 0).astype(np.float32)
-        window = target[top:bottom, left:right]
-        np.maximum(window, curve, out=window)
-        weight[top:bottom, left:right][curve > 0] = 1
-
-    def _fill_regression(self, maps: dict, nearest: np.ndarray, middle: np.ndarray, cells: np.ndarray, labelled) -> None:
-        """Writes the way to each labelled joint into the cells around the centre that no nearer person owns."""
-        height, width = nearest.shape
-        column, row = int(np.floor(middle[0])), int(np.floor(middle[1]))
-        r = self.regression_radius
-        ys = np.arange(max(row - r, 0), min(row + r + 1, height))
-        xs = np.arange(max(column - r, 0), min(column + r + 1, width))
-        if len(ys) == 0 or len(xs) == 0:
-            return
-        distance = (ys[:, None] + 0.5 - middle[1]) ** 2 + (xs[None, :] + 0.5 - middle[0]) ** 2
-        where = np.s_[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
-        mine = distance < nearest[where]  # (h, w)
-        nearest[where][mine] = distance[mine]
-        grid = np.stack(np.broadcast_arrays(xs[None, :], ys[:, None]))  # (2, h, w)
-        way = np.nan_to_num(cells)[:, :, None, None] - 0.5 - grid  # (K, 2, h, w), between cell indices
-        region = maps["regression"][(slice(None), slice(None), *where)]
-        region[:, :, mine] = way[:, :, mine]
-        weight = maps["regression_weight"][(slice(None), *where)]
-        weight[:, mine] = labelled[:, None]
-
-    def _fill_offset(self, maps: dict, joint: int, point: np.ndarray) -> None:
-        """Writes the sub-cell offset of one joint into its cell and the cells around it; a joint's own cell wins."""
+    def _around(self, points: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The cells around each of N points: which point (M,), row (M,), column (M,), for those inside the grid."""
         width, height = self.grid
-        column, row = int(np.floor(point[0])), int(np.floor(point[1]))
-        r = self.offset_radius
-        ys = np.arange(max(row - r, 0), min(row + r + 1, height))
-        xs = np.arange(max(column - r, 0), min(column + r + 1, width))
-        where = np.s_[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
-        dx = np.broadcast_to(point[0] - xs[None, :], (len(ys), len(xs)))
-        dy = np.broadcast_to(point[1] - ys[:, None], (len(ys), len(xs)))
-        offset = maps["offset"][joint][(slice(None), *where)]
-        weight = maps["offset_weight"][joint][where]
-        taken = (weight > 0) & (((offset - 0.5) ** 2).sum(axis=0) <= (dx - 0.5) ** 2 + (dy - 0.5) ** 2)
-        offset[0][~taken], offset[1][~taken] = dx[~taken], dy[~taken]
-        weight[...] = 1
+        steps = np.arange(-reach, reach + 1)
+        columns = np.floor(points[:, 0]).astype(np.int64)[:, None, None] + steps[None, None, :]
+        rows = np.floor(points[:, 1]).astype(np.int64)[:, None, None] + steps[None, :, None]
+        rows, columns = np.broadcast_arrays(rows, columns)  # (N, 2 reach + 1, 2 reach + 1)
+        which, i, j = np.nonzero((rows >= 0) & (rows < height) & (columns >= 0) & (columns < width))
+        return which, rows[which, i, j], columns[which, i, j]
+
+    def _draw(self, target: np.ndarray, weight: np.ndarray, channel: np.ndarray, points: np.ndarray, sigma: float) -> None:
+        """Draws a curve at each of N points into its channel of (C, H, W) `target` by maximum.
+
+        The cells under a curve are known, so their weight becomes 1. The channels of one call must differ.
+        """
+        reach = int(np.ceil(sigma * (np.sqrt(2 * CUT_EXPONENT) if self.curve == "gaussian" else CUT_EXPONENT)))
+        which, rows, columns = self._around(points, reach)
+        top = points - 0.5 if self.subcell else np.floor(points)  # where the curve is 1, in cell indices
+        squared = (columns - top[which, 0]) ** 2 + (rows - top[which, 1]) ** 2
+        exponent = squared / (2 * sigma**2) if self.curve == "gaussian" else np.sqrt(squared) / sigma
+        under = exponent <= CUT_EXPONENT
+        where = channel[which[under]], rows[under], columns[under]
+        target[where] = np.maximum(target[where], np.exp(-exponent[under]))
+        weight[where] = 1
+
+    def _fill_regression(
+        self, maps: dict, nearest: np.ndarray, middle: np.ndarray, cells: np.ndarray, labelled: np.ndarray
+    ) -> None:
+        """Writes the way to each labelled joint into the cells around the centre that no nearer person owns."""
+        _, rows, columns = self._around(middle[None], self.regression_radius)
+        distance = (rows + 0.5 - middle[1]) ** 2 + (columns + 0.5 - middle[0]) ** 2
+        mine = distance < nearest[rows, columns]
+        rows, columns = rows[mine], columns[mine]
+        nearest[rows, columns] = distance[mine]
+        way = np.nan_to_num(cells)[:, :, None] - 0.5 - np.stack([columns, rows])  # (K, 2, M), between cell indices
+        maps["regression"][:, :, rows, columns] = way
+        maps["regression_weight"][:, rows, columns] = labelled[:, None]
+
+    def _fill_offset(self, maps: dict, nearest: np.ndarray, channel: np.ndarray, points: np.ndarray) -> None:
+        """Writes the way from the corner of each cell around a joint to it, unless a nearer joint owns the cell."""
+        which, rows, columns = self._around(points, self.offset_radius)
+        dx, dy = points[which, 0] - columns, points[which, 1] - rows
+        joint = channel[which]
+        distance = (dx - 0.5) ** 2 + (dy - 0.5) ** 2
+        mine = distance < nearest[joint, rows, columns]
+        joint, rows, columns = joint[mine], rows[mine], columns[mine]
+        nearest[joint, rows, columns] = distance[mine]
+        maps["offset"][joint, 0, rows, columns] = dx[mine]
+        maps["offset"][joint, 1, rows, columns] = dy[mine]
+        maps["offset_weight"][joint, rows, columns] = 1
 
     # --- maps -> joints ---------------------------------------------------------------------------------------------
 

@@ -31,6 +31,10 @@ class MobileNetV1(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.channels = {stride: layers[number].pointwise.conv.out_channels for stride, number in TAPS.items()}
 
+    def early(self, stride: int) -> list[nn.Module]:
+        """The modules before and up to the feature of a stride, for freezing."""
+        return [self.stem, *self.layers[: TAPS[stride] + 1]]
+
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """x: (B, 3, H, W), normalised to [-1, 1]."""
         x = self.stem(x)

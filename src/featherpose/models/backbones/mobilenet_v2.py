@@ -57,6 +57,10 @@ class MobileNetV2(nn.Module):
         else:
             self.last = nn.Identity()
 
+    def early(self, stride: int) -> list[nn.Module]:
+        """The modules before and up to the feature of a stride, for freezing."""
+        return [self.stem, *self.blocks[: TAPS[stride] + 1]]
+
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """x: (B, 3, H, W), normalised to [-1, 1]."""
         x = self.stem(x)

@@ -70,6 +70,10 @@ class ShuffleNetV2(nn.Module):
         self.last = ConvNorm(channels, last, 1, act=act) if last else nn.Identity()
         self.channels[32] = last or channels
 
+    def early(self, stride: int) -> list[nn.Module]:
+        """The modules before and up to the feature of a stride, for freezing."""
+        return [self.stem, *self.stages[: (4, 8, 16, 32).index(stride)]]
+
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """x: (B, 3, H, W), normalised to [-1, 1]."""
         x = self.pool(self.stem(x))

@@ -1,0 +1,198 @@
+"""Augmentation: one affine map for photo and joints, then colour, blur and cut-out on the pixels alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from featherpose.data.sample import Sample
+from featherpose.geometry import compose, mirror, rotation, scaling, square_around, transform, translation, warp
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training pictures vary. Probabilities are in [0, 1]; every range is drawn anew for each picture.
+
+    With all of them at 0 and `crop_scale` (1.25, 1.25) the result is the crop that the protocol "crop" evaluates.
+    """
+
+    crop_scale: tuple[float, float] = (1.0, 1.9)
+    """Side of the square crop in longer sides of the person's box, drawn log-uniformly."""
+    shift: float = 0.1
+    """The crop's centre moves by up to this share of its side, in x and y."""
+    flip: float = 0.5
+    """Probability of mirroring, with left and right joints swapped."""
+    rotate: float = 0.6
+    """Probability of a rotation, normal with `rotate_deviation` degrees."""
+    rotate_deviation: float = 25.0
+    upside_down: float = 0.05
+    """Probability of a rotation by any angle at all (lying and inverted people)."""
+    half_body: float = 0.15
+    """Probability of cutting around the upper or the lower half of the joints only."""
+    other_target: float = 0.2
+    """Probability of cutting around another well labelled person of the same photo."""
+    colour: float = 0.8
+    """Probability of changing brightness, contrast, saturation and hue."""
+    colour_strength: float = 0.3
+    """Factors are drawn from 1 +- this."""
+    grey: float = 0.03
+    """Probability of a grey picture."""
+    blur: float = 0.08
+    """Probability of a Gaussian blur, or of a coarse resize as cheap cameras do it."""
+    cutout: float = 0.3
+    """Probability of hiding a rectangle behind noise or one colour; joints under it stay labelled."""
+    cutout_size: tuple[float, float] = (0.1, 0.35)
+    """Sides of the rectangle as shares of the input."""
+
+    def __post_init__(self) -> None:
+        for name in ("crop_scale", "cutout_size"):
+            low, high = (float(v) for v in getattr(self, name))
+            if not 0 < low <= high:
+                raise ValueError(f"augment.{name} must be 0 < low <= high, got {[low, high]}")
+            object.__setattr__(self, name, (low, high))
+        for name in ("flip", "rotate", "upside_down", "half_body", "other_target", "colour", "grey", "blur", "cutout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"augment.{name} is a probability in [0, 1], got {getattr(self, name)}")
+
+
+NO_AUGMENTATION = Augmentation(
+    crop_scale=(1.25, 1.25), shift=0, flip=0, rotate=0, upside_down=0, half_body=0, other_target=0, colour=0, grey=0,
+    blur=0, cutout=0,
+)  # fmt: skip
+
+
+def augment(
+    image: np.ndarray, sample: Sample, *, size_wh: tuple[int, int], rules: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, Sample]:
+    """A training picture and its labels, both in input pixels.
+
+    image: (H, W, 3) uint8 RGB, the photo of `sample`. Returns (size_h, size_w, 3) uint8 and a Sample of that size whose
+    `target` is the person the crop was cut around. A photo without people is cut around its middle.
+    """
+    target = _choose_target(sample, rules, rng)
+    matrix, flipped = _draw_map(sample, target, size_wh, rules, rng)
+    picture = warp(image, matrix, size_wh)
+    moved = move_sample(replace(sample, target=target), matrix, size_wh, flipped=flipped)
+    return _change_pixels(picture, rules, rng), moved
+
+
+def move_sample(sample: Sample, matrix: np.ndarray, size_wh: tuple[int, int], *, flipped: bool = False) -> Sample:
+    """The labels of a sample under an affine map; boxes become the upright boxes around their moved corners.
+
+    flipped: the map mirrors, so left and right joints change places.
+    """
+    order = sample.skeleton.flip_index() if flipped else np.arange(len(sample.skeleton))
+    area = sample.area * abs(np.linalg.det(matrix[:, :2]))
+    return replace(
+        sample,
+        size_wh=tuple(size_wh),
+        xy=transform(matrix, sample.xy)[:, order],
+        visibility=sample.visibility[:, order],
+        box_xyxy=_move_boxes(matrix, sample.box_xyxy),
+        area=area.astype(np.float32),
+        head_size=None if sample.head_size is None else sample.head_size * np.sqrt(abs(np.linalg.det(matrix[:, :2]))),
+        ignore_xyxy=None if sample.ignore_xyxy is None else _move_boxes(matrix, sample.ignore_xyxy),
+    )
+
+
+def _move_boxes(matrix: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
+    if len(box_xyxy) == 0:
+        return box_xyxy
+    corners = transform(matrix, box_xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
+
+
+def _choose_target(sample: Sample, rules: Augmentation, rng: np.random.Generator) -> int:
+    if sample.target < 0 or rng.random() >= rules.other_target:
+        return sample.target
+    labelled = (sample.visibility > 0).sum(axis=1)
+    sides = (sample.box_xyxy[:, 2:] - sample.box_xyxy[:, :2]).max(axis=1)
+    good = np.flatnonzero((labelled >= 6) & (sides >= 0.2 * max(sample.size_wh)))
+    return int(rng.choice(good)) if len(good) else sample.target
+
+
+def _draw_map(
+    sample: Sample, target: int, size_wh: tuple[int, int], rules: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, bool]:
+    """One affine map from photo pixels to input pixels, and whether it mirrors."""
+    if target < 0:
+        box = np.array([0, 0, *sample.size_wh], np.float64)
+    else:
+        box = replace(sample, target=target).target_box()
+        if rng.random() < rules.half_body:
+            box = _half_body(sample, target, rng, box)
+    side = float(np.exp(rng.uniform(*np.log(rules.crop_scale))))
+    x1, y1, x2, y2 = square_around(box, side)
+    length = max(x2 - x1, 1.0)
+    shift = rng.uniform(-1, 1, 2) * rules.shift * length
+    steps = [translation(-(x1 + x2) / 2 - shift[0], -(y1 + y2) / 2 - shift[1])]
+    if rng.random() < rules.upside_down:
+        steps.append(rotation(rng.uniform(-180, 180)))
+    elif rng.random() < rules.rotate:
+        steps.append(rotation(np.clip(rng.normal(0, rules.rotate_deviation), -80, 80)))
+    steps.append(scaling(min(size_wh) / length))
+    steps.append(translation(size_wh[0] / 2, size_wh[1] / 2))
+    flipped = bool(rng.random() < rules.flip)
+    if flipped:
+        steps.append(mirror(size_wh[0]))
+    return compose(*steps), flipped
+
+
+def _half_body(sample: Sample, target: int, rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
+    """Box of the upper or lower joints (by the skeleton's names), if enough of them are labelled; else `box`."""
+    lower = np.array([any(part in name for part in ("hip", "knee", "ankle")) for name in sample.skeleton.joints])
+    wanted = lower if rng.random() < 0.4 else ~lower
+    xy = sample.xy[target][wanted & (sample.visibility[target] > 0)]
+    if len(xy) < 4:
+        return box
+    low, high = xy.min(axis=0), xy.max(axis=0)
+    half = max(high - low) * 0.65
+    centre = (low + high) / 2
+    return np.concatenate([centre - half, centre + half]).astype(np.float64)
+
+
+def _change_pixels(picture: np.ndarray, rules: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() < rules.colour:
+        picture = _colour(picture, rules.colour_strength, rng)
+    if rng.random() < rules.grey:
+        picture = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2)
+    if rng.random() < rules.blur:
+        picture = _blur(picture, rng)
+    if rng.random() < rules.cutout:
+        picture = _cut_out(picture, rules.cutout_size, rng)
+    return picture
+
+
+def _colour(picture: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Contrast, brightness and tint through a table per channel, saturation through a 3x3 matrix."""
+    contrast, saturation = 1 + rng.uniform(-strength, strength, 2)
+    brightness = rng.uniform(-strength, strength) * 127
+    tint = 1 + rng.uniform(-strength, strength, 3) * 0.3
+    levels = np.arange(256, dtype=np.float32)
+    table = (levels[:, None] - 127) * contrast * tint + 127 + brightness
+    picture = cv2.LUT(picture, np.clip(table, 0, 255).astype(np.uint8)[None])
+    luma = np.array([0.299, 0.587, 0.114], np.float32)
+    return cv2.transform(picture, saturation * np.eye(3, dtype=np.float32) + (1 - saturation) * luma[None, :])
+
+
+def _blur(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    height, width = picture.shape[:2]
+    if rng.random() < 0.5:
+        return cv2.GaussianBlur(picture, (0, 0), sigmaX=float(rng.uniform(0.5, width / 100)))
+    share = rng.uniform(0.3, 0.8)
+    small = cv2.resize(picture, (max(1, int(width * share)), max(1, int(height * share))), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _cut_out(picture: np.ndarray, share: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
+    height, width = picture.shape[:2]
+    w, h = (rng.uniform(*share, 2) * (width, height)).astype(int)
+    x, y = int(rng.uniform(0, width - w)), int(rng.uniform(0, height - h))
+    picture = picture.copy()
+    if rng.random() < 0.5:
+        picture[y : y + h, x : x + w] = rng.integers(0, 256, 3)
+    else:
+        picture[y : y + h, x : x + w] = rng.integers(0, 256, (h, w, 3), dtype=np.uint8)
+    return picture

@@ -1,0 +1,163 @@
+"""Batches for training: photos and labels in, pictures and target maps out.
+
+Every sample's randomness comes from (seed, epoch, index) alone, so the order of work, the number of workers and a stop
+in between change nothing.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from featherpose.data.augment import Augmentation, augment
+from featherpose.data.sample import Sample
+from featherpose.runtime.photos import read_photo
+
+
+@dataclass
+class Photos:
+    """Decoded photos by path; kept in memory when `keep` is set (a 256 px crop takes 0.2 MB)."""
+
+    keep: bool = True
+    _kept: dict = field(default_factory=dict, repr=False)
+
+    def __call__(self, sample: Sample) -> np.ndarray:
+        """(H, W, 3) uint8 RGB. ValueError when the file's size is not the label file's: the joints would be elsewhere."""
+        image = self._kept.get(sample.photo)
+        if image is None:
+            image = read_photo(sample.photo)
+            if (image.shape[1], image.shape[0]) != tuple(sample.size_wh):
+                raise ValueError(
+                    f"{sample.photo}: the photo is {image.shape[1]}x{image.shape[0]} but its labels were made for "
+                    f"{sample.size_wh[0]}x{sample.size_wh[1]}; label the photo as it is, or remove its EXIF rotation"
+                )
+            if self.keep:
+                self._kept[sample.photo] = image
+        return image
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set of a mix."""
+
+    samples: list[Sample]
+    repeat: float = 1.0
+    """How often each sample is seen in an epoch; a fraction draws a share anew each epoch."""
+
+
+def epoch_order(parts: list[Part], *, seed: int, epoch: int) -> np.ndarray:
+    """(N, 2) int64: part and index of each sample of an epoch, shuffled; the same for the same seed and epoch."""
+    rng = np.random.default_rng([seed, epoch, 0x0EDE])
+    chosen = []
+    for number, part in enumerate(parts):
+        whole = int(part.repeat)
+        indices = [np.arange(len(part.samples))] * whole
+        rest = round((part.repeat - whole) * len(part.samples))
+        if rest:
+            indices.append(rng.permutation(len(part.samples))[:rest])
+        indices = np.concatenate(indices) if indices else np.zeros(0, np.int64)
+        chosen.append(np.stack([np.full(len(indices), number), indices], axis=1))
+    return rng.permutation(np.concatenate(chosen)).astype(np.int64)
+
+
+def make_example(
+    parts: list[Part], photos: Photos, codec, rules: Augmentation, *, part: int, index: int, seed: int, epoch: int,
+    position: int,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """One training example: `image` (H, W, 3) uint8 and the codec's target maps."""
+    rng = np.random.default_rng([seed, epoch, position])
+    sample = parts[part].samples[index]
+    picture, moved = augment(photos(sample), sample, size_wh=codec.input_size, rules=rules, rng=rng)
+    return {"image": picture, **codec.encode(moved.xy, moved.visibility, moved.box_xyxy, moved.ignore_xyxy)}
+
+
+def collate(examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Examples stacked along a new first axis."""
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+class Loader:
+    """Batches of one epoch, prepared ahead in threads (OpenCV and large NumPy calls run beside the training step).
+
+    rank, world: with several processes each takes every world-th sample of a batch's share; a last short batch is left
+    out. workers: threads; 0 prepares each batch when it is asked for.
+    """
+
+    def __init__(self, parts: list[Part], codec, rules: Augmentation, *, batch: int, seed: int, photos: Photos | None = None,
+                 workers: int = 1, ahead: int = 3, rank: int = 0, world: int = 1):  # fmt: skip
+        self.parts, self.codec, self.rules = parts, codec, rules
+        self.batch, self.seed, self.workers, self.ahead = batch, seed, workers, ahead
+        self.rank, self.world = rank, world
+        self.photos = photos or Photos()
+        if len(self) == 0:
+            count = sum(round(len(p.samples) * p.repeat) for p in parts)
+            raise ValueError(f"an epoch has {count} samples, fewer than one batch of {batch} x {world}; lower train.batch")
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return sum(round(len(p.samples) * p.repeat) for p in self.parts) // (self.batch * self.world)
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """The batches of an epoch from number `start` on."""
+        order = epoch_order(self.parts, seed=self.seed, epoch=epoch)
+        numbers = range(start, len(order) // (self.batch * self.world))
+        if self.workers == 0:
+            for number in numbers:
+                yield self._batch(order, epoch, number)
+            return
+        yield from self._ahead(order, epoch, numbers)
+
+    def _batch(self, order: np.ndarray, epoch: int, number: int) -> dict[str, np.ndarray]:
+        first = (number * self.world + self.rank) * self.batch
+        return collate([
+            make_example(self.parts, self.photos, self.codec, self.rules, part=int(part), index=int(index),
+                         seed=self.seed, epoch=epoch, position=first + i)
+            for i, (part, index) in enumerate(order[first : first + self.batch])
+        ])  # fmt: skip
+
+    def _ahead(self, order: np.ndarray, epoch: int, numbers: range) -> Iterator[dict[str, np.ndarray]]:
+        """Batches in order, up to `ahead` of them prepared in advance; an error in a thread is raised here."""
+        ready: queue.Queue = queue.Queue(maxsize=self.ahead)
+        stop = threading.Event()
+
+        def put(item) -> bool:
+            while not stop.is_set():
+                try:
+                    ready.put(item, timeout=0.2)
+                    return True
+                except queue.Full:
+                    continue
+            return False
+
+        def work() -> None:
+            cv2.setNumThreads(1)
+            try:
+                with ThreadPoolExecutor(self.workers) as pool:
+                    waiting = []
+                    for number in numbers:
+                        waiting.append(pool.submit(self._batch, order, epoch, number))
+                        if len(waiting) >= self.workers and not put(waiting.pop(0).result()):
+                            return
+                    for future in waiting:
+                        if not put(future.result()):
+                            return
+                put(None)
+            except BaseException as error:  # handed to the consumer, whatever it is
+                put(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            thread.join()

@@ -1,0 +1,98 @@
+"""Losses by name: each takes the maps of a network and the targets of its codec, and gives one number.
+
+The names of maps, targets and loss weights are the same (contract 1 of the design).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from featherpose.skeletons import Skeleton, did_you_mean
+
+
+def weighted_mse(map_: Tensor, target: Tensor, weight: Tensor, *, k: float) -> Tensor:
+    """(p - t)^2 (k t + 1), summed and divided by the sum of t^2 (k t + 1): 1 for an empty map, 0 for a perfect one.
+
+    All (B, C, H, W); the weight multiplies each cell. Dividing by the targets' own mass keeps the value comparable
+    between resolutions and curves, and near the scale of the L1 losses in cells. Source: the article, section 4 of
+    its recipe (the division is ours).
+    """
+    emphasis = (k * target + 1) * weight
+    mass = (emphasis * target**2).sum()
+    return (emphasis * (map_ - target) ** 2).sum() / mass.clamp_min(1.0)
+
+
+def masked_l1(map_: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean |p - t| in cells over x and y where the weight is not 0. map_, target: (B, K, 2, H, W); weight: (B, K, H, W)."""
+    error = (map_ - target).abs().sum(dim=2) * weight
+    return error.sum() / (2 * weight.sum()).clamp_min(1.0)
+
+
+def heatmap_loss(maps: dict, targets: dict, *, k: float, joint_weights: Tensor, **_) -> Tensor:
+    weight = targets["heatmap_weight"] * joint_weights[None, :, None, None]
+    return weighted_mse(maps["heatmap"].float(), targets["heatmap"], weight, k=k)
+
+
+def center_loss(maps: dict, targets: dict, *, k: float, **_) -> Tensor:
+    return weighted_mse(maps["center"].float(), targets["center"], targets["center_weight"], k=k)
+
+
+def regression_loss(maps: dict, targets: dict, *, joint_weights: Tensor, **_) -> Tensor:
+    weight = targets["regression_weight"] * joint_weights[None, :, None, None]
+    return masked_l1(maps["regression"].float(), targets["regression"], weight)
+
+
+def offset_loss(maps: dict, targets: dict, *, joint_weights: Tensor, **_) -> Tensor:
+    weight = targets["offset_weight"] * joint_weights[None, :, None, None]
+    return masked_l1(maps["offset"].float(), targets["offset"], weight)
+
+
+def bone_loss(maps: dict, targets: dict, *, bones: Tensor, **_) -> Tensor:
+    """L1 between predicted and true bone vectors of the regression, in cells, where both ends are labelled."""
+    first, second = bones[:, 0], bones[:, 1]
+    predicted, true = maps["regression"].float(), targets["regression"]
+    weight = targets["regression_weight"][:, first] * targets["regression_weight"][:, second]
+    return masked_l1(predicted[:, first] - predicted[:, second], true[:, first] - true[:, second], weight)
+
+
+LOSSES = {
+    "heatmap": heatmap_loss,
+    "center": center_loss,
+    "regression": regression_loss,
+    "offset": offset_loss,
+    "bone": bone_loss,
+}
+
+
+class Criterion:
+    """The weighted sum of named losses.
+
+    weights: loss name -> weight, 0 leaves it out. k: emphasis of peaks (article: 5 to 10). joint_weights: joint name ->
+    factor, 1 where not named. Raises ValueError for unknown names or negative weights.
+    """
+
+    def __init__(self, weights: dict[str, float], skeleton: Skeleton, *, k: float = 7.0, joint_weights: dict | None = None):
+        for name, weight in weights.items():
+            if name not in LOSSES:
+                raise ValueError(f"unknown loss '{name}'{did_you_mean(name, LOSSES)}")
+            if weight < 0:
+                raise ValueError(f"loss weight of '{name}' is negative: {weight}")
+        self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
+        if not self.weights:
+            raise ValueError("every loss has weight 0: nothing would be learned")
+        factors = torch.ones(len(skeleton))
+        for joint, factor in (joint_weights or {}).items():
+            factors[skeleton.index(joint)] = float(factor)
+        self.options = {"k": k, "joint_weights": factors, "bones": torch.from_numpy(skeleton.bone_index())}
+
+    def to(self, device) -> Criterion:
+        """Moves the constants to a device."""
+        self.options = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in self.options.items()}
+        return self
+
+    def __call__(self, maps: dict[str, Tensor], targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total to minimise, and each part before its weight (detached)."""
+        parts = {name: LOSSES[name](maps, targets, **self.options) for name in self.weights}
+        total = sum(self.weights[name] * part for name, part in parts.items())
+        return total, {name: part.detach() for name, part in parts.items()}
