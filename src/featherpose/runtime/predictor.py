@@ -72,8 +72,8 @@ class Predictor:
         """The pose found by one look at a part of the photo, in pixels of the photo.
 
         image: (H, W, 3) uint8 RGB. region_xyxy: a square in photo pixels, it may reach outside; zeros stand there.
-        focus_xy: the person nearest this point of the photo is taken, the middle of the region unless given; models with
-        their decoding inside always take the middle.
+        focus_xy: the person nearest this point of the photo is taken, the middle of the region unless given; models
+        with their decoding inside always take the middle.
         """
         focus = None if focus_xy is None else [focus_xy]
         return self._look([image], [region_xyxy], focus)[0]

@@ -1,0 +1,112 @@
+"""`featherpose predict`: joints of the target person in photos, as drawings, JSON and CSV."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.", metavar="PHOTO|FOLDER...")],
+    model: Annotated[str | None, typer.Option(help="Model file, or the name of one that comes along.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("featherpose-out"),
+    point: Annotated[str | None, typer.Option(metavar="X,Y", help="Take the person nearest this point.")] = None,
+    box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Take the person in this box.")] = None,
+    refine: Annotated[bool, typer.Option(help="Look a second time, closer.")] = True,
+    threads: Annotated[int, typer.Option(help="Threads for one photo.")] = 1,
+    threshold: Annotated[float | None, typer.Option(help="Draw joints from this score on; the model's own.")] = None,
+    drawing: Annotated[bool, typer.Option(help="Draw the pose over each photo.")] = True,
+) -> None:
+    """Find the joints of the target person: the one nearest the middle, or --point, or --box, in photo pixels.
+
+    Writes poses.json, poses.csv and a drawing of each photo. A photo that cannot be read is reported and left out; the
+    exit code is 1 then.
+    """
+    from featherpose.runtime.photos import list_photos
+    from featherpose.runtime.predictor import Predictor
+
+    place = {
+        "point": None if point is None else parse_numbers(point, "--point", "X,Y"),
+        "box": None if box is None else parse_numbers(box, "--box", "X1,Y1,X2,Y2"),
+    }
+    if point is not None and box is not None:
+        raise ValueError("give --point or --box, not both")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(f"--threshold must lie in [0, 1], got {threshold:g}")
+    paths = list_photos(photos)
+    predictor = Predictor(model, threads=threads, refine=refine)
+    out.mkdir(parents=True, exist_ok=True)
+    skipped = predict_all(predictor, paths, place, out, threshold=threshold, drawing=drawing)
+    if skipped:
+        raise typer.Exit(1)
+
+
+def predict_all(
+    predictor, photos: list[Path], place: dict, out: Path, *, threshold: float | None, drawing: bool
+) -> int:
+    """Writes the report and the drawings into `out`; returns how many photos were skipped.
+
+    place: `point` and `box` as Predictor takes them. When stopped by Ctrl-C, what was found so far is written all the same.
+    """
+    from featherpose.cli.progress import rate_bar
+    from featherpose.runtime.draw import draw_pose
+    from featherpose.runtime.photos import DRAWN_SUFFIX, read_photo
+    from featherpose.runtime.report import (
+        Finding,
+        Skipped,
+        drawing_names,
+        is_found,
+        write_csv,
+        write_json,
+        write_picture,
+    )
+
+    spec = predictor.spec
+    threshold = spec.joint_threshold if threshold is None else threshold
+    findings: list[Finding] = []
+    skipped: list[Skipped] = []
+    start = time.perf_counter()
+    try:
+        with rate_bar("photos") as bar:
+            names = drawing_names(photos, DRAWN_SUFFIX)
+            for photo, name in bar.track(list(zip(photos, names, strict=True)), description="predict"):
+                try:
+                    image = read_photo(photo)
+                    pose = predictor(image, **place)
+                except (OSError, ValueError) as error:
+                    reason = str(error) if str(photo) in str(error) else f"{photo}: {error}"
+                    skipped.append(Skipped(photo, reason))
+                    bar.console.print(f"error: {reason}", markup=False, highlight=False, soft_wrap=True)
+                    continue
+                if drawing:
+                    drawn = draw_pose(image, pose, threshold) if is_found(pose, spec) else image
+                    write_picture(out / name, drawn)
+                height, width = image.shape[:2]
+                findings.append(Finding(photo, (width, height), pose, name if drawing else None))
+    finally:
+        write_json(out / "poses.json", findings, skipped, spec)
+        write_csv(out / "poses.csv", findings, spec)
+    seconds = time.perf_counter() - start
+    found = sum(is_found(finding.pose, spec) for finding in findings)
+    drawings = " and the drawings" if drawing and findings else ""
+    print(
+        f"{len(findings)} of {len(photos)} photos done, somebody found in {found} "
+        f"({len(photos) / seconds:.1f} photos/s); {len(skipped)} skipped"
+    )
+    print(f"{out}: poses.json, poses.csv{drawings}")
+    return len(skipped)
+
+
+def parse_numbers(text: str, option: str, form: str) -> tuple[float, ...]:
+    """The numbers of an option such as `--point 320,240`; form says how many: "X,Y"."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != form.count(",") + 1 or not all(math.isfinite(value) for value in values):
+        raise ValueError(f"{option} must be {form} in photo pixels, without spaces, got '{text}'")
+    return values
