@@ -5,26 +5,31 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from featherpose.runtime.predictor import Predictor
+
 
 def predict(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.", metavar="PHOTO|FOLDER...")],
+    photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.", metavar="PHOTO|FOLDER")],
     model: Annotated[str | None, typer.Option(help="Model file, or the name of one that comes along.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("featherpose-out"),
     point: Annotated[str | None, typer.Option(metavar="X,Y", help="Take the person nearest this point.")] = None,
     box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Take the person in this box.")] = None,
     refine: Annotated[bool, typer.Option(help="Look a second time, closer.")] = True,
     threads: Annotated[int, typer.Option(help="Threads for one photo.")] = 1,
-    threshold: Annotated[float | None, typer.Option(help="Draw joints from this score on; the model's own.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Draw joints from this score on  [default: the model's own]")
+    ] = None,
     drawing: Annotated[bool, typer.Option(help="Draw the pose over each photo.")] = True,
 ) -> None:
     """Find the joints of the target person: the one nearest the middle, or --point, or --box, in photo pixels.
 
-    Writes poses.json, poses.csv and a drawing of each photo. A photo that cannot be read is reported and left out; the
-    exit code is 1 then.
+    Writes poses.json, poses.csv and a drawing of each photo. A photo that cannot be read is reported and left out, and
+    the exit code is 1.
     """
     from featherpose.runtime.photos import list_photos
     from featherpose.runtime.predictor import Predictor
@@ -46,29 +51,25 @@ def predict(
 
 
 def predict_all(
-    predictor, photos: list[Path], place: dict, out: Path, *, threshold: float | None, drawing: bool
+    predictor: Predictor, photos: list[Path], place: dict, out: Path, *, threshold: float | None, drawing: bool
 ) -> int:
     """Writes the report and the drawings into `out`; returns how many photos were skipped.
 
-    place: `point` and `box` as Predictor takes them. When stopped by Ctrl-C, what was found so far is written all the same.
+    place: `point` and `box` as Predictor takes them. Ctrl-C still writes what was found until then.
     """
     from featherpose.cli.progress import rate_bar
     from featherpose.runtime.draw import draw_pose
     from featherpose.runtime.photos import DRAWN_SUFFIX, read_photo
-    from featherpose.runtime.report import (
-        Finding,
-        Skipped,
-        drawing_names,
-        is_found,
-        write_csv,
-        write_json,
-        write_picture,
-    )
+    from featherpose.runtime.report import Finding, Skipped, drawing_names, is_found, write_picture, write_report
 
     spec = predictor.spec
     threshold = spec.joint_threshold if threshold is None else threshold
     findings: list[Finding] = []
     skipped: list[Skipped] = []
+
+    def finish() -> None:
+        write_report(out, findings, skipped, spec, asked=len(photos))
+
     start = time.perf_counter()
     try:
         with rate_bar("photos") as bar:
@@ -87,9 +88,10 @@ def predict_all(
                     write_picture(out / name, drawn)
                 height, width = image.shape[:2]
                 findings.append(Finding(photo, (width, height), pose, name if drawing else None))
-    finally:
-        write_json(out / "poses.json", findings, skipped, spec)
-        write_csv(out / "poses.csv", findings, spec)
+    except KeyboardInterrupt:
+        finish()
+        raise
+    finish()
     seconds = time.perf_counter() - start
     found = sum(is_found(finding.pose, spec) for finding in findings)
     drawings = " and the drawings" if drawing and findings else ""

@@ -53,10 +53,9 @@ def read_photo(path: str | Path) -> np.ndarray:
             raise ValueError(f"{path}: not a picture that can be read; known kinds: {kinds}") from error
         with picture:
             try:
-                image = _rgb(picture)
+                return _rgb(picture)
             except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's ways to say that the data is bad
                 raise ValueError(f"{path}: the picture is truncated or damaged ({error})") from error
-    return image if image.flags.writeable else image.copy()  # copied only now that Pillow's own memory is free
 
 
 def photo_size(path: str | Path) -> tuple[int, int]:
@@ -70,6 +69,9 @@ def photo_size(path: str | Path) -> tuple[int, int]:
         height, width = read_photo(path).shape[:2]
         return width, height
 
+
+STRIP = 1024
+"""Rows that are handed over at a time."""
 
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
@@ -181,7 +183,13 @@ def _rgb(picture: Image.Image) -> np.ndarray:
         return as_image(np.asarray(picture))
     if picture.has_transparency_data:
         return as_image(np.asarray(picture.convert("RGBA")))
-    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+    width, height = picture.size
+    image = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, STRIP):  # at once, Pillow would need two more copies of the whole picture
+        bottom = min(top + STRIP, height)
+        image[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+    return image
 
 
 def _read_deep_tiff(path: Path) -> np.ndarray | None:

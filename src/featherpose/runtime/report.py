@@ -47,7 +47,17 @@ class Skipped:
     reason: str
 
 
-def write_json(path: Path, findings: Sequence[Finding], skipped: Sequence[Skipped], spec: ModelSpec) -> None:
+def write_report(
+    folder: Path, findings: Sequence[Finding], skipped: Sequence[Skipped], spec: ModelSpec, asked: int
+) -> None:
+    """`poses.json` and `poses.csv` in a folder that exists; asked: how many photos there were to look at."""
+    write_json(folder / "poses.json", findings, skipped, spec, asked)
+    write_csv(folder / "poses.csv", findings, spec)
+
+
+def write_json(
+    path: Path, findings: Sequence[Finding], skipped: Sequence[Skipped], spec: ModelSpec, asked: int
+) -> None:
     """Everything: versions, model, skeleton, and per photo its size, box and joints by name with scores."""
     facts = {
         "featherpose_version": featherpose.__version__,
@@ -55,6 +65,7 @@ def write_json(path: Path, findings: Sequence[Finding], skipped: Sequence[Skippe
         "thresholds": {"pose": spec.pose_threshold, "joint": spec.joint_threshold},
         "units": UNITS,
         "skeleton": spec.skeleton.to_dict(),
+        "asked": asked,
         "photos": [
             {
                 "photo": str(finding.photo),
