@@ -1,0 +1,217 @@
+"""The gate at the end of every export: the file must find the joints that torch finds.
+
+Raw numbers that differ by a rounding error mean nothing by themselves, and a small one may decide an argmax: so joints
+are compared. A joint agrees when it lies within JOINT_LIMIT of torch's. Where torch's best cells are equally good
+(weighted values within TIE of the best), rounding may choose any of them, so each one's joint is right; such joints are
+counted as ties. Everything else is a disagreement, and one is enough to refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from featherpose.codecs import build_codec
+from featherpose.codecs.movenet import MAPS, MoveNetCodec
+from featherpose.export.graph import Decoder, planes
+from featherpose.geometry import crop_map, warp
+from featherpose.runtime.backends import Backend
+from featherpose.runtime.photos import list_photos, read_photo
+from featherpose.runtime.smart_crop import whole_frame
+
+JOINT_LIMIT = 0.05
+"""Input pixels. Rounding moves joints by about .0001 px, a wrong graph by whole pixels."""
+SCORE_LIMIT = 1e-3
+"""Scores in [0, 1]; rounding changes them by about 1e-6."""
+TIE = 1e-5
+"""Relative: a few times what float32 rounding does to a heatmap's value behind some seventy convolutions."""
+PICTURES = 32
+"""How many pictures are compared: some 500 joints, a few seconds in torch on one core."""
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an exported file and torch are apart."""
+
+    source: str
+    """What the pictures were: "photos", "synthetic scenes" or "noise"."""
+    pictures: int
+    joints: int
+    moved: int
+    """Joints that disagree."""
+    ties: int
+    """Joints that agree in another of torch's equally good cells."""
+    max_joint_px: float
+    """Largest deviation of a joint in input pixels, of ties from the cell they took."""
+    max_score: float
+    """Largest difference of a joint's or a pose's score."""
+    max_map: dict[str, float] = field(default_factory=dict)
+    """Largest absolute difference per map, for files that give maps."""
+
+    @property
+    def agrees(self) -> bool:
+        return self.moved == 0 and self.max_score <= SCORE_LIMIT
+
+    def to_dict(self) -> dict:
+        """Plain numbers, for a model's provenance."""
+        return {
+            "source": self.source,
+            "pictures": self.pictures,
+            "joints": self.joints,
+            "moved": self.moved,
+            "ties": self.ties,
+            "max_joint_px": _short(self.max_joint_px),
+            "max_score": _short(self.max_score),
+            "max_map": {name: _short(value) for name, value in self.max_map.items()},
+            "limits": {"joint_px": JOINT_LIMIT, "score": SCORE_LIMIT, "tie": TIE},
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"{self.moved} of {self.joints} joints moved on {self.pictures} pictures ({self.source}), "
+            f"largest deviation {self.max_joint_px:.2g} px and {self.max_score:.2g} in score, {self.ties} ties"
+        )
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+@torch.no_grad()
+def compare(network: nn.Module, backend: Backend, images: np.ndarray, *, source: str = "photos") -> Parity:
+    """Runs pictures through torch and through an exported file: the first alone, the others in small batches.
+
+    network: in torch, as it was before the export; it is run in evaluation mode. images: (N, H, W, 3) uint8 RGB at the
+    model's input size. source: what the pictures are, for the report.
+    """
+    spec = backend.spec
+    codec = build_codec(spec.codec, spec.input_size, len(spec.skeleton))
+    decoder = Decoder(codec)
+    was_training = network.training
+    network.eval()
+    deviations, flips, scores = [], [], []
+    max_map = dict.fromkeys(MAPS, 0.0) if spec.outputs == "raw" else {}
+    try:
+        for start, stop in _parts(len(images)):
+            maps = network(planes(torch.from_numpy(images[start:stop])))
+            outputs = backend.run(images[start:stop])
+            for name in max_map:
+                max_map[name] = max(max_map[name], float(np.abs(outputs[name] - maps[name].numpy()).max()))
+            found, pose_score = _joints_of(outputs, codec)
+            for b in range(stop - start):
+                distance, flipped, score = _deviation(decoder, {k: maps[k][b : b + 1] for k in MAPS}, found[b], pose_score[b])
+                deviations.append(distance), flips.append(flipped), scores.append(score)
+    finally:
+        network.train(was_training)
+    deviation, flip = np.stack(deviations), np.stack(flips)  # (N, K) each
+    moved = ~(deviation <= JOINT_LIMIT)  # written so that NaN counts as moved
+    return Parity(
+        source=source,
+        pictures=len(images),
+        joints=deviation.size,
+        moved=int(moved.sum()),
+        ties=int((flip & ~moved).sum()),
+        max_joint_px=float(deviation.max()),
+        max_score=float(np.max(scores)),
+        max_map=max_map,
+    )
+
+
+def _parts(count: int) -> Iterator[tuple[int, int]]:
+    yield 0, 1
+    for start in range(1, count, BATCH):
+        yield start, min(start + BATCH, count)
+
+
+def _joints_of(outputs: dict[str, np.ndarray], codec: MoveNetCodec) -> tuple[np.ndarray, np.ndarray]:
+    """(B, K, 3) x, y in input pixels and score, (B,) pose score: of a file with the decoding inside or not."""
+    if "joints" in outputs:
+        return outputs["joints"], outputs["pose_score"]
+    xy, score, pose_score = codec.decode_batch(outputs)
+    return np.concatenate([xy, score[:, :, None]], axis=2), pose_score
+
+
+def _deviation(
+    decoder: Decoder, maps: dict[str, Tensor], found: np.ndarray, pose_score: float
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Of one picture: how far each joint lies from torch's (K,) px, which took a tied cell (K,), largest score difference.
+
+    maps: torch's, with B = 1. found: (K, 3).
+    """
+    joints = len(found)
+    distance, flipped = np.full(joints, np.inf), np.zeros(joints, bool)
+    score_difference = np.full(joints + 1, np.inf)
+    for rank, middle in enumerate(_best(decoder.weighted_center(maps)[0])):
+        expected_pose_score = float(maps["center"].flatten()[middle])
+        score_difference[-1] = min(score_difference[-1], abs(expected_pose_score - float(pose_score)))
+        weighted = decoder.weighted_heatmap(maps, torch.tensor([[middle]]))[0]  # (K, H * W)
+        best = [_best(values) for values in weighted]
+        for tied in range(max(len(cells) for cells in best)):
+            cell = torch.tensor([[[cells[min(tied, len(cells) - 1)]] for cells in best]])  # (1, K, 1)
+            xy = decoder.xy(maps, cell)[0].numpy()
+            score = maps["heatmap"].flatten(2).gather(2, cell)[0, :, 0].numpy()
+            candidate = np.linalg.norm(found[:, :2] - xy, axis=1)
+            nearer = candidate < distance
+            distance[nearer] = candidate[nearer]
+            score_difference[:-1][nearer] = np.abs(found[:, 2] - score)[nearer]
+            flipped[nearer] = rank > 0 or tied > 0
+    finite = np.isfinite(found).all(axis=1)
+    score_difference[:-1][~finite] = np.inf
+    return distance, flipped, float(score_difference.max())
+
+
+def _best(values: Tensor) -> list[int]:
+    """The cells (of a flat map) whose values are within TIE of the largest, the decoder's own choice first."""
+    top = int(values.argmax())
+    near = torch.nonzero(values >= values[top] * (1 - TIE))[:, 0].tolist()
+    return [top, *(cell for cell in near if cell != top)]
+
+
+# --- pictures to compare on -------------------------------------------------------------------------------------------
+
+
+def photos(path: str | Path, input_size: tuple[int, int], count: int = PICTURES) -> np.ndarray:
+    """Up to `count` photos, evenly chosen from a file or folder, whole and padded: (N, H, W, 3) uint8 RGB."""
+    found = list_photos(path)
+    chosen = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int))]
+    return np.stack([letterboxed(read_photo(photo), input_size) for photo in chosen])
+
+
+def letterboxed(image: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
+    """A whole photo on a square of zeros, at the input size."""
+    height, width = image.shape[:2]
+    return warp(image, crop_map(whole_frame((width, height)), input_size), input_size)
+
+
+def noise(input_size: tuple[int, int], count: int = PICTURES, *, rng: np.random.Generator) -> np.ndarray:
+    """Pictures of nothing, with blobs of many sizes and full contrast: (N, H, W, 3) uint8 RGB."""
+    width, height = input_size
+    pictures = np.empty((count, height, width, 3), np.uint8)
+    for picture, octave in zip(pictures, product(range(count), (1.0, 3.0, 9.0, 27.0)), strict=False):
+        blurred = cv2.GaussianBlur(rng.random((height, width, 3), dtype=np.float32), (0, 0), octave[1])
+        low, high = blurred.min(), blurred.max()
+        picture[...] = np.rint((blurred - low) / (high - low) * 255)
+    return pictures
+
+
+def pictures_for(
+    input_size: tuple[int, int], data: str | Path | None = None, *, seed: int = 0
+) -> tuple[np.ndarray, str]:
+    """Pictures to compare on and what they are: photos where `data` names some, else synthetic scenes."""
+    if data is not None:
+        return photos(data, input_size), "photos"
+    rng = np.random.default_rng(seed)
+    draw: Callable | None
+    try:
+        from featherpose.data.synthetic import draw_scene as draw
+    except ImportError:
+        draw = None
+    return noise(input_size, rng=rng), "noise"
