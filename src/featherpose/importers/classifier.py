@@ -62,7 +62,7 @@ def _from_tflite(units: list[tuple[str, ConvNorm]], path: Path) -> int:
     weights = [graph.weight_and_bias(operator) for operator in operators]
     _check_shapes(units, [tuple(weight.shape) for weight, _ in weights], path)
     for (name, unit), operator in zip(units, operators, strict=False):
-        check_operator(graph, operator, name, unit.conv, _activation(unit))
+        check_operator(graph, operator, name, unit.conv, unit_activation(unit))
     for (_, unit), (weight, bias) in zip(units, weights, strict=False):
         set_folded(unit, torch.from_numpy(weight), torch.from_numpy(bias))
     return len(units)
@@ -80,7 +80,8 @@ def check_operator(graph: TfliteGraph, operator: TfliteOperator, name: str, conv
         )
 
 
-def _activation(unit: ConvNorm) -> str:
+def unit_activation(unit: ConvNorm) -> str:
+    """The name that TFLite's reader gives to a unit's activation."""
     names = {nn.ReLU: "relu", nn.ReLU6: "relu6"}
     return names.get(type(unit.act), type(unit.act).__name__) if hasattr(unit, "act") else "linear"
 

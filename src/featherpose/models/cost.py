@@ -34,4 +34,5 @@ def count_macs(network: nn.Module, size_wh: tuple[int, int]) -> int:
 
 def count_parameters(network: nn.Module) -> int:
     """Trainable numbers after batch norm is folded into its convolution (weight and bias per channel)."""
-    return sum(p.numel() for p in network.parameters())
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    return sum(p.numel() for p in network.parameters()) - sum(norm.weight.numel() for norm in norms)
