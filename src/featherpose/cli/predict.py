@@ -21,9 +21,7 @@ def predict(
     box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Take the person in this box.")] = None,
     refine: Annotated[bool, typer.Option(help="Look a second time, closer.")] = True,
     threads: Annotated[int, typer.Option(help="Threads for one photo.")] = 1,
-    threshold: Annotated[
-        float | None, typer.Option(help="Draw joints from this score on  [default: the model's own]")
-    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Draw joints from this score on, not the model's.")] = None,
     drawing: Annotated[bool, typer.Option(help="Draw the pose over each photo.")] = True,
 ) -> None:
     """Find the joints of the target person: the one nearest the middle, or --point, or --box, in photo pixels.

@@ -44,18 +44,18 @@ def read_photo(path: str | Path) -> np.ndarray:
         raise ValueError(f"{path}: the file is empty (0 bytes), expected a photo")
     with path.open("rb") as file, _quiet_pillow():
         try:
-            picture = _open(file, path)
+            with _open(file, path) as picture:
+                return _rgb(picture)
         except UnidentifiedImageError as error:
             deep = _read_deep_tiff(path)
             if deep is not None:
                 return deep
             kinds = ", ".join(suffix[1:] for suffix in PHOTO_SUFFIXES)
             raise ValueError(f"{path}: not a picture that can be read; known kinds: {kinds}") from error
-        with picture:
-            try:
-                return _rgb(picture)
-            except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's ways to say that the data is bad
-                raise ValueError(f"{path}: the picture is truncated or damaged ({error})") from error
+        except _TooLarge:
+            raise
+        except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:  # Pillow's ways to tell of bad data
+            raise ValueError(f"{path}: the picture is truncated or damaged ({error})") from error
 
 
 def photo_size(path: str | Path) -> tuple[int, int]:
@@ -150,12 +150,16 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
     raise ValueError(f"a photo must be uint8, uint16 or floats in [0, 1], got {array.dtype}")
 
 
+class _TooLarge(ValueError):
+    """The picture may be whole, but it is refused."""
+
+
 def _open(file, path: Path) -> Image.Image:
     """A picture whose size is known and allowed; its pixels are not read yet."""
     try:
         picture = Image.open(file)
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: too large, at most {MAX_PIXELS:,} pixels are read ({error})") from error
+        raise _TooLarge(f"{path}: too large, at most {MAX_PIXELS:,} pixels are read ({error})") from error
     _check_size(picture.size, path)
     return picture
 
@@ -163,7 +167,7 @@ def _open(file, path: Path) -> Image.Image:
 def _check_size(size_wh: tuple[int, int], path: Path) -> None:
     width, height = size_wh
     if width * height > MAX_PIXELS:
-        raise ValueError(f"{path}: too large, {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are read")
+        raise _TooLarge(f"{path}: too large, {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are read")
 
 
 @contextmanager
@@ -181,14 +185,12 @@ def _rgb(picture: Image.Image) -> np.ndarray:
         return as_image(np.asarray(picture).astype(np.uint16))
     if picture.mode == "F":
         return as_image(np.asarray(picture))
-    if picture.has_transparency_data:
-        return as_image(np.asarray(picture.convert("RGBA")))
-    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+    mode = "RGBA" if picture.has_transparency_data else "RGB"
     width, height = picture.size
     image = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, STRIP):  # at once, Pillow would need two more copies of the whole picture
+    for top in range(0, height, STRIP):  # at once, Pillow would need several more copies of the whole picture
         bottom = min(top + STRIP, height)
-        image[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+        image[top:bottom] = as_image(np.asarray(picture.crop((0, top, width, bottom)).convert(mode)))
     return image
 
 
