@@ -5,6 +5,7 @@ import hashlib
 import json
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,7 +185,7 @@ def test_models_lists_what_comes_along_with_metrics_and_licence(model, here, cap
     monkeypatch.setattr(bundled.bundled_path, "__defaults__", (None, here))
     assert cli.run(["models"]) == 0
     assert "ships no model" in capsys.readouterr().out
-    content = open(model, "rb").read()
+    content = Path(model).read_bytes()
     (here / "dots.onnx").write_bytes(content)
     entry = {"file": "dots.onnx", "sha256": hashlib.sha256(content).hexdigest(), "summary": "finds dots"}
     (here / "index.json").write_text(json.dumps({"default": "dots", "models": {"dots": entry}}))

@@ -16,11 +16,11 @@ PACKAGE = Path(featherpose.__file__).parent
 LEVELS = {
     0: ("toml", "skeletons", "pose", "geometry", "spec"),
     1: ("codecs", "metrics"),
-    2: ("runtime", "data", "evaluate"),
+    2: ("runtime", "data", "evaluate", "evaluate_report", "bench"),
     3: ("models", "losses"),
     4: ("systems",),
     5: ("train", "compress", "export", "importers"),
-    6: ("cli", "bench"),
+    6: ("cli",),
 }
 """Level -> modules and packages directly inside featherpose. A module imports from its own package, the same level's
 modules, and lower levels; `featherpose` itself (version, Pose, skeletons) counts as level 0."""
@@ -63,7 +63,7 @@ def test_imports_go_to_the_same_or_a_lower_level(path):
         names = module.split(".")
         if names[0] != "featherpose" or len(names) == 1:
             continue
-        # What is imported inside a function of a lower module is a plug-in (a torch backend, a reader): it may reach up.
+        # What is imported inside a function of a lower module is a plug-in (the torch backend): it may reach up.
         allowed = LEVEL_OF[names[1]] <= LEVEL_OF[part] or not at_load
         assert allowed, f"{path}:{line}: {part} (level {LEVEL_OF[part]}) imports {module} (level {LEVEL_OF[names[1]]})"
 

@@ -184,7 +184,7 @@ def test_named_files_keep_their_order_and_are_taken_once_whatever_their_suffix(t
 
 
 def test_an_empty_folder_is_refused_and_says_what_was_looked_for(tmp_path):
-    with pytest.raises(ValueError, match="no photo in this folder or below; looked for .jpg, .jpeg, .png"):
+    with pytest.raises(ValueError, match=r"no photo in this folder or below; looked for \.jpg, \.jpeg, \.png"):
         list_photos(tmp_path)
 
 

@@ -134,7 +134,7 @@ def test_sizes_from_one_pixel_to_very_wide_work(model):
 def test_a_picture_wider_than_opencv_warps_is_cut_first(model):
     photo = dots((40_000, 64), (RED, 35_028, 20, 4), (GREEN, 35_020, 40, 4), (BLUE, 35_040, 44, 4))
     pose = Predictor(model)(photo, box=(35_000, 0, 35_064, 64))
-    np.testing.assert_allclose(pose.xy, np.array(JOINTS) + (35_000, 0), atol=0.01)
+    np.testing.assert_allclose(pose.xy, np.array(JOINTS) + np.array([35_000, 0]), atol=0.01)
 
 
 BAD_PLACES = {
@@ -216,7 +216,7 @@ def test_bundled_models_are_found_by_name_and_checked(model, tmp_path):
     assert bundled_path(None, tmp_path) == bundled_path("dots", tmp_path) == tmp_path / "a.onnx"
     with pytest.raises(ValueError, match="model is damaged"):
         bundled_path("another", tmp_path)
-    with pytest.raises(ValueError, match="unknown model 'dot'.*did you mean 'dots'"):
+    with pytest.raises(ValueError, match=r"unknown model 'dot'.*did you mean 'dots'"):
         bundled_path("dot", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The next place to look at, computed by hand from the rule of the official demos (docs: featherpose.runtime.smart_crop)."""
+"""The next place to look at, computed by hand from the rule of the official demos."""
 
 import numpy as np
 import pytest
