@@ -1,0 +1,177 @@
+"""An evaluation as tables on the screen, as JSON and CSV, and as a sheet of the pictures that went worst."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+import featherpose
+from featherpose.data.sample import Sample
+from featherpose.evaluation import CROP_MARGIN, Evaluation
+from featherpose.geometry import crop_map, square_around, transform, warp
+from featherpose.pose import Pose
+from featherpose.runtime.draw import draw_pose, sheet
+from featherpose.runtime.photos import read_photo
+from featherpose.runtime.report import write_picture, write_whole
+from featherpose.runtime.smart_crop import whole_frame
+from featherpose.spec import ModelSpec
+
+MAIN_FIGURES = {
+    "AR": "AR", "AR50": "AR50", "AR75": "AR75", "AP": "AP", "px5_at_160": "5 px", "torso_0.05": "torso .05",
+    "torso_0.1": ".1", "torso_0.2": ".2", "box_0.05": "box .05", "box_0.1": ".1", "box_0.2": ".2", "head_0.5": "PCKh",
+    "error_at_160_median": "error px", "error_at_160": "mean",
+    "wrong_person": "wrong person",
+}  # fmt: skip
+"""Figure -> its column of the comparison table; a column of nothing but None is left out."""
+PART_FIGURES = {
+    "oks": "OKS", "AR": "AR", "px5_at_160": "5 px", "torso_0.05": "torso .05", "torso_0.1": ".1", "torso_0.2": ".2",
+    "box_0.05": "box .05", "box_0.1": ".1", "box_0.2": ".2", "head_0.5": "PCKh", "error_at_160": "error px",
+}  # fmt: skip
+TILE = 224
+"""Side of one picture of the sheet, pixels."""
+WORST_COLUMNS = 8
+"""Pictures in a row of the sheet: four pairs of prediction and truth."""
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def comparison_table(rows: Sequence[tuple[str, Evaluation]], title: str) -> Table:
+    """A row for each (model, evaluation). Error px are of a crop of 160: the median, then the mean."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("model", overflow="fold")
+    table.add_column("protocol", no_wrap=True)
+    shown = [name for name in MAIN_FIGURES if any(evaluation.figures[name] is not None for _, evaluation in rows)]
+    for name in shown:
+        table.add_column(MAIN_FIGURES[name], justify="right", no_wrap=True)
+    for model, evaluation in rows:
+        table.add_row(model, evaluation.protocol, *(_text(name, evaluation.figures[name]) for name in shown))
+    return table
+
+
+def parts_table(evaluation: Evaluation, title: str) -> Table:
+    """The figures of every joint and every group."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table.add_column("part")
+    table.add_column("joints", justify="right")
+    rows = [(name, row["count"], row) for name, row in evaluation.per_joint.items() if row["count"]]
+    groups = [(name, row["joints"], row) for name, row in evaluation.per_group.items()]
+    shown = [name for name in PART_FIGURES if any(row.get(name) is not None for _, _, row in rows + groups)]
+    for name in shown:
+        table.add_column(PART_FIGURES[name], justify="right", no_wrap=True)
+    for part in (rows, groups):
+        for name, count, row in part:
+            table.add_row(name, str(count), *(_text(key, row.get(key)) for key in shown))
+        table.add_section()
+    return table
+
+
+def _text(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if name.startswith("error") else f"{value:.3f}".removeprefix("0")
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def write_results(
+    path: Path,
+    evaluations: Sequence[Evaluation],
+    *,
+    spec: ModelSpec,
+    model_file: str,
+    model_sha256: str,
+    data: str,
+    labels_sha256: str,
+    command: str,
+    threads: int,
+) -> None:
+    """One JSON file for one model: where its figures come from, then the figures of each protocol."""
+    facts = {
+        "featherpose_version": featherpose.__version__,
+        "model": {
+            "name": spec.name,
+            "version": spec.version,
+            "file": model_file,
+            "sha256": model_sha256,
+            "input_size": list(spec.input_size),
+            "skeleton": spec.skeleton.name,
+        },
+        "data": {"name": data, "labels_sha256": labels_sha256, "skeleton": evaluations[0].samples[0].skeleton.name},
+        "command": command,
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": threads, "system": platform.system()},
+        "protocols": {evaluation.protocol: evaluation.to_dict() for evaluation in evaluations},
+    }
+    write_whole(path, lambda part: part.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n", "utf-8"))
+
+
+def write_joints_csv(path: Path, evaluation: Evaluation) -> None:
+    """A row per joint with its figures; empty where the set cannot tell."""
+
+    def write(part: Path) -> None:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(["joint", *next(iter(evaluation.per_joint.values()))])
+            for joint, row in evaluation.per_joint.items():
+                rows.writerow([joint, *("" if v is None else round(v, 4) for v in row.values())])
+
+    write_whole(path, write)
+
+
+def cpu_name() -> str:
+    """The processor as its maker calls it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def write_worst(
+    path: Path, evaluation: Evaluation, count: int = 24, read: Callable[[Sample], np.ndarray] | None = None
+) -> None:
+    """The sheet of `worst_sheet` as a PNG."""
+    write_picture(path, worst_sheet(evaluation, count, read))
+
+
+def worst_sheet(
+    evaluation: Evaluation, count: int = 24, read: Callable[[Sample], np.ndarray] | None = None
+) -> np.ndarray:
+    """(H, W, 3) uint8 RGB: pairs of prediction and truth of the targets with the lowest OKS, the worst first.
+
+    What is shown is the crop around the target, or the whole photo for protocols that start from it. All predicted
+    joints are drawn whatever their score, as all of them were counted.
+    """
+    pictures, captions = [], []
+    for n in np.argsort(evaluation.oks, kind="stable")[:count]:
+        sample = evaluation.samples[n]
+        image = read_photo(sample.photo) if read is None else read(sample)
+        view = square_around(sample.target_box(), CROP_MARGIN)
+        if evaluation.protocol != "crop":
+            view = whole_frame(sample.size_wh)
+        matrix = crop_map(view, (TILE, TILE))
+        picture = warp(image, matrix, (TILE, TILE))
+        skeleton = evaluation.truth.skeleton
+        found = Pose(xy=transform(matrix, evaluation.xy[n]), score=np.ones(len(skeleton)), skeleton=skeleton)
+        labelled = evaluation.truth.labelled[n]
+        xy = np.nan_to_num(transform(matrix, evaluation.truth.xy[n]))
+        truth = Pose(xy=xy, score=labelled.astype(np.float32), skeleton=skeleton)
+        pictures += [draw_pose(picture, found, 0.0), draw_pose(picture, truth, 0.5)]
+        captions.append(f"OKS {evaluation.oks[n]:.3f}, pose score {evaluation.pose_score[n]:.2f}\n{sample.photo.name}")
+        captions.append(f"truth, {int(labelled.sum())} joints")
+    return sheet(pictures, captions, columns=min(WORST_COLUMNS, len(pictures)), tile=TILE)
