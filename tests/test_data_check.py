@@ -219,5 +219,6 @@ def test_a_leak_is_found_by_photo_id_and_by_content():
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, capsys):
     (tmp_path / "labels.json").write_text("{")
     assert run(["data", "check", str(tmp_path / "labels.json"), "--out", str(tmp_path / "out")]) == 1
+    assert not (tmp_path / "out").exists()
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "not a readable JSON file" in error and len(error.splitlines()) == 1

@@ -216,6 +216,7 @@ BAD_FILES = {
     "boxes only": (content([annotation(1)], joints=[]), "no category has 'keypoints'"),
     "joint twice": (content([annotation(1)], joints=["nose", "l_hand", "left_hand"]), "names a joint twice"),
     "bone 0": (content([annotation(1)], skeleton=[[0, 1]]), "from 1 to 3"),
+    "empty": (content([], images=[]), "nothing to read"),
     "no photos": (content([annotation(1)], images=[image(8), image(9)]), "none of its 2 photos"),
 }
 

@@ -55,11 +55,11 @@ def check(
     names = splits_of(path) if path.is_dir() and split is None else []
     labels = {name: find_labels(path, split=name) for name in names} or {"": find_labels(path, split=split)}
     parts, contents, findings = {}, {}, []
-    out.mkdir(parents=True, exist_ok=True)
     for name, file in labels.items():
         tag = name or file.stem.removeprefix("person_keypoints_")
         errors: list[Problem] = []
         parts[tag] = read_dataset(file, photos=photos, skeleton=wanted, problems=errors)
+        out.mkdir(parents=True, exist_ok=True)  # not before something could be read
         with rate_bar("photos") as bar:
             bad, contents[tag] = check_photos(parts[tag], partial(bar.track, description=f"check {tag}"))
         suspicions = find_suspicions(parts[tag], min_joints=MIN_JOINTS if min_joints is None else min_joints)
@@ -133,7 +133,9 @@ def _show_areas(console, samples: list, picture: Path, *, title: str) -> None:
     except ImportError as error:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
-        console.print("no picture of the histogram: it needs matplotlib (pip install 'featherpose[train]')")
+        console.print(
+            "no picture of the histogram: it needs matplotlib (pip install 'featherpose[train]')", markup=False
+        )
 
 
 def _print_findings(console, findings: list[tuple[str, str, Problem]]) -> None:

@@ -52,6 +52,8 @@ def read_coco(
             f"{labels}: none of its joints ({', '.join(source.joints)}) is a joint of skeleton '{wanted.name}' "
             f"({', '.join(wanted.joints)}); rename the joints, or choose another skeleton"
         )
+    if not content["images"]:
+        raise ValueError(f"{labels}: the list 'images' is empty, so there is nothing to read")
     images = _images(labels, photos, content["images"], found)
     listed = {entry["id"] for entry in content["images"] if _is_int(entry.get("id"))}
     persons = _persons(content["annotations"], images, listed, categories, found)
