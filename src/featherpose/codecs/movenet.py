@@ -114,25 +114,31 @@ class MoveNetCodec:
         visibility = np.asarray(visibility)
         labelled = (visibility > 0) & np.isfinite(cells).all(axis=2)
         inside = labelled & (cells >= 0).all(axis=2) & (cells < (width, height)).all(axis=2)
-        nearest_center = np.full((height, width), np.inf, np.float32)
-        nearest_joint = np.full((k, height, width), np.inf, np.float32)
-
         for region in [] if ignore_xyxy is None else np.asarray(ignore_xyxy):
             rows, columns = self._region(region)
             maps["heatmap_weight"][:, rows, columns] = 0
             maps["center_weight"][:, rows, columns] = 0
         for person in range(len(cells)):
             self._unlabelled_joints(maps, cells[person], visibility[person], None if box_xyxy is None else box_xyxy[person])
-        for person in np.flatnonzero(inside.any(axis=1)):
-            box = box_of_points(cells[person][labelled[person]])
-            sigma = float(np.clip(self.sigma_scale * max(box[2] - box[0], box[3] - box[1]), *self.sigma_range))
-            middle = self._middle(cells[person][inside[person]])
-            here = np.flatnonzero(inside[person])
-            self._draw(maps["center"], maps["center_weight"], np.zeros(1, np.int64), middle[None], self.center_sigma * sigma)
-            self._draw(maps["heatmap"], maps["heatmap_weight"], here, cells[person, here], sigma)
-            self._fill_regression(maps, nearest_center, middle, cells[person], labelled[person])
-            self._fill_offset(maps, nearest_joint, here, cells[person, here])
+
+        seen = np.flatnonzero(inside.any(axis=1))
+        if len(seen) == 0:
+            return maps
+        cells, labelled, inside = cells[seen], labelled[seen], inside[seen]
+        sigma = np.array([self._sigma(c[known]) for c, known in zip(cells, labelled, strict=True)])
+        middle = np.stack([self._middle(c[known]) for c, known in zip(cells, inside, strict=True)])
+        person, joint = np.nonzero(inside)
+        points = cells[person, joint]
+        self._draw(maps["center"], maps["center_weight"], np.zeros(len(seen), np.int64), middle, self.center_sigma * sigma)
+        self._draw(maps["heatmap"], maps["heatmap_weight"], joint, points, sigma[person])
+        self._fill_regression(maps, middle, cells, labelled)
+        self._fill_offset(maps, joint, points)
         return maps
+
+    def _sigma(self, cells: np.ndarray) -> float:
+        """Width of a person's curves in cells, from the (N, 2) labelled joints."""
+        box = box_of_points(cells)
+        return float(np.clip(self.sigma_scale * max(box[2] - box[0], box[3] - box[1]), *self.sigma_range))
 
     def _middle(self, cells: np.ndarray) -> np.ndarray:
         """A person's middle, continuous cells, from the (N, 2) joints inside the picture."""
@@ -168,51 +174,46 @@ class MoveNetCodec:
         """The cells around each of N points: which point (M,), row (M,), column (M,), for those inside the grid."""
         width, height = self.grid
         steps = np.arange(-reach, reach + 1)
-        columns = np.floor(points[:, 0]).astype(np.int64)[:, None, None] + steps[None, None, :]
-        rows = np.floor(points[:, 1]).astype(np.int64)[:, None, None] + steps[None, :, None]
-        rows, columns = np.broadcast_arrays(rows, columns)  # (N, 2 reach + 1, 2 reach + 1)
-        which, i, j = np.nonzero((rows >= 0) & (rows < height) & (columns >= 0) & (columns < width))
-        return which, rows[which, i, j], columns[which, i, j]
+        columns = np.floor(points[:, :1]).astype(np.int64) + steps  # (N, 2 reach + 1)
+        rows = np.floor(points[:, 1:]).astype(np.int64) + steps
+        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+        which, i, j = np.nonzero(inside)
+        return which, rows[which, i], columns[which, j]
 
-    def _draw(self, target: np.ndarray, weight: np.ndarray, channel: np.ndarray, points: np.ndarray, sigma: float) -> None:
-        """Draws a curve at each of N points into its channel of (C, H, W) `target` by maximum.
+    def _draw(self, target: np.ndarray, weight: np.ndarray, channel: np.ndarray, points: np.ndarray, sigma: np.ndarray) -> None:
+        """Draws a curve at each of N points into its channel of (C, H, W) `target`; where curves meet, the higher counts.
 
-        The cells under a curve are known, so their weight becomes 1. The channels of one call must differ.
+        sigma: (N,) cells. The cells under a curve are known, so their weight becomes 1.
         """
-        reach = int(np.ceil(sigma * (np.sqrt(2 * CUT_EXPONENT) if self.curve == "gaussian" else CUT_EXPONENT)))
-        which, rows, columns = self._around(points, reach)
+        ends = np.sqrt(2 * CUT_EXPONENT) if self.curve == "gaussian" else CUT_EXPONENT
+        which, rows, columns = self._around(points, int(np.ceil(sigma.max() * ends)))
         top = points - 0.5 if self.subcell else np.floor(points)  # where the curve is 1, in cell indices
         squared = (columns - top[which, 0]) ** 2 + (rows - top[which, 1]) ** 2
-        exponent = squared / (2 * sigma**2) if self.curve == "gaussian" else np.sqrt(squared) / sigma
+        width = sigma[which]
+        exponent = squared / (2 * width**2) if self.curve == "gaussian" else np.sqrt(squared) / width
         under = exponent <= CUT_EXPONENT
         where = channel[which[under]], rows[under], columns[under]
-        target[where] = np.maximum(target[where], np.exp(-exponent[under]))
+        np.maximum.at(target, where, np.exp(-exponent[under]).astype(np.float32))
         weight[where] = 1
 
-    def _fill_regression(
-        self, maps: dict, nearest: np.ndarray, middle: np.ndarray, cells: np.ndarray, labelled: np.ndarray
-    ) -> None:
-        """Writes the way to each labelled joint into the cells around the centre that no nearer person owns."""
-        _, rows, columns = self._around(middle[None], self.regression_radius)
-        distance = (rows + 0.5 - middle[1]) ** 2 + (columns + 0.5 - middle[0]) ** 2
-        mine = distance < nearest[rows, columns]
-        rows, columns = rows[mine], columns[mine]
-        nearest[rows, columns] = distance[mine]
-        way = np.nan_to_num(cells)[:, :, None] - 0.5 - np.stack([columns, rows])  # (K, 2, M), between cell indices
-        maps["regression"][:, :, rows, columns] = way
-        maps["regression_weight"][:, rows, columns] = labelled[:, None]
+    def _fill_regression(self, maps: dict, middle: np.ndarray, cells: np.ndarray, labelled: np.ndarray) -> None:
+        """Writes the way to each labelled joint into the cells around each centre; the nearest person owns a cell."""
+        who, rows, columns = self._around(middle, self.regression_radius)
+        distance = (rows + 0.5 - middle[who, 1]) ** 2 + (columns + 0.5 - middle[who, 0]) ** 2
+        far_to_near = np.argsort(-distance, kind="stable")  # of several writes to a cell the last one stays
+        who, rows, columns = who[far_to_near], rows[far_to_near], columns[far_to_near]
+        way = np.nan_to_num(cells)[who] - 0.5 - np.stack([columns, rows], axis=1)[:, None]  # (M, K, 2), cell indices
+        maps["regression"][:, :, rows, columns] = way.transpose(1, 2, 0)
+        maps["regression_weight"][:, rows, columns] = labelled[who].T
 
-    def _fill_offset(self, maps: dict, nearest: np.ndarray, channel: np.ndarray, points: np.ndarray) -> None:
-        """Writes the way from the corner of each cell around a joint to it, unless a nearer joint owns the cell."""
+    def _fill_offset(self, maps: dict, channel: np.ndarray, points: np.ndarray) -> None:
+        """Writes the way from a cell's corner to the joint into the cells around each; the nearest joint owns a cell."""
         which, rows, columns = self._around(points, self.offset_radius)
-        dx, dy = points[which, 0] - columns, points[which, 1] - rows
+        way = points[which] - np.stack([columns, rows], axis=1)  # (M, 2)
+        far_to_near = np.argsort(-((way - 0.5) ** 2).sum(axis=1), kind="stable")
+        which, rows, columns, way = which[far_to_near], rows[far_to_near], columns[far_to_near], way[far_to_near]
         joint = channel[which]
-        distance = (dx - 0.5) ** 2 + (dy - 0.5) ** 2
-        mine = distance < nearest[joint, rows, columns]
-        joint, rows, columns = joint[mine], rows[mine], columns[mine]
-        nearest[joint, rows, columns] = distance[mine]
-        maps["offset"][joint, 0, rows, columns] = dx[mine]
-        maps["offset"][joint, 1, rows, columns] = dy[mine]
+        maps["offset"][joint, :, rows, columns] = way
         maps["offset_weight"][joint, rows, columns] = 1
 
     # --- maps -> joints ---------------------------------------------------------------------------------------------
