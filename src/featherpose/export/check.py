@@ -1,13 +1,15 @@
 """The gate at the end of every export: the file must find the joints that torch finds.
 
 Raw numbers that differ by a rounding error mean nothing by themselves, and a small one may decide an argmax: so joints
-are compared. A joint agrees when it lies within JOINT_LIMIT of torch's. Where torch's best cells are equally good
-(weighted values within TIE of the best), rounding may choose any of them, so each one's joint is right; such joints are
-counted as ties. Everything else is a disagreement, and one is enough to refuse.
+are compared. A joint agrees when it lies within JOINT_LIMIT of torch's. Where several cells are equally good to torch, rounding
+may choose any of them, so each one's joint is right; such joints are counted as ties. Equally good means: weighted values
+closer than the network's own rounding, which is measured in torch alone (float32 against float64), so that a wrong graph
+cannot widen it. Everything else is a disagreement, and one is enough to refuse.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
@@ -30,8 +32,11 @@ JOINT_LIMIT = 0.05
 """Input pixels. Rounding moves joints by about .0001 px, a wrong graph by whole pixels."""
 SCORE_LIMIT = 1e-3
 """Scores in [0, 1]; rounding changes them by about 1e-6."""
-TIE = 1e-5
-"""Relative: a few times what float32 rounding does to a heatmap's value behind some seventy convolutions."""
+TIE_RANGE = (1e-5, 1e-3)
+"""Relative difference of two weighted values that may count as none, at least and at most."""
+TIE_FACTOR = 8
+"""Times the largest rounding seen at a maximum: two cells round apart, two libraries sum in other orders. A guess."""
+ROUNDING_PICTURES = 4
 PICTURES = 32
 """How many pictures are compared: some 500 joints, a few seconds in torch on one core."""
 BATCH = 4
@@ -49,6 +54,8 @@ class Parity:
     """Joints that disagree."""
     ties: int
     """Joints that agree in another of torch's equally good cells."""
+    tie: float
+    """Relative difference of weighted values below which cells count as equally good."""
     max_joint_px: float
     """Largest deviation of a joint in input pixels, of ties from the cell they took."""
     max_score: float
@@ -68,10 +75,11 @@ class Parity:
             "joints": self.joints,
             "moved": self.moved,
             "ties": self.ties,
+            "tie": _short(self.tie),
             "max_joint_px": _short(self.max_joint_px),
             "max_score": _short(self.max_score),
             "max_map": {name: _short(value) for name, value in self.max_map.items()},
-            "limits": {"joint_px": JOINT_LIMIT, "score": SCORE_LIMIT, "tie": TIE},
+            "limits": {"joint_px": JOINT_LIMIT, "score": SCORE_LIMIT},
         }
 
     def __str__(self) -> str:
@@ -100,6 +108,7 @@ def compare(network: nn.Module, backend: Backend, images: np.ndarray, *, source:
     deviations, flips, scores = [], [], []
     max_map = dict.fromkeys(MAPS, 0.0) if spec.outputs == "raw" else {}
     try:
+        tie = float(np.clip(TIE_FACTOR * rounding(network, decoder, images[:ROUNDING_PICTURES]), *TIE_RANGE))
         for start, stop in _parts(len(images)):
             maps = network(planes(torch.from_numpy(images[start:stop])))
             outputs = backend.run(images[start:stop])
@@ -107,7 +116,8 @@ def compare(network: nn.Module, backend: Backend, images: np.ndarray, *, source:
                 max_map[name] = max(max_map[name], float(np.abs(outputs[name] - maps[name].numpy()).max()))
             found, pose_score = _joints_of(outputs, codec)
             for b in range(stop - start):
-                distance, flipped, score = _deviation(decoder, {k: maps[k][b : b + 1] for k in MAPS}, found[b], pose_score[b])
+                one = {name: maps[name][b : b + 1] for name in MAPS}
+                distance, flipped, score = _deviation(decoder, one, found[b], pose_score[b], tie)
                 deviations.append(distance), flips.append(flipped), scores.append(score)
     finally:
         network.train(was_training)
@@ -119,10 +129,28 @@ def compare(network: nn.Module, backend: Backend, images: np.ndarray, *, source:
         joints=deviation.size,
         moved=int(moved.sum()),
         ties=int((flip & ~moved).sum()),
+        tie=tie,
         max_joint_px=float(deviation.max()),
         max_score=float(np.max(scores)),
         max_map=max_map,
     )
+
+
+@torch.no_grad()
+def rounding(network: nn.Module, decoder: Decoder, images: np.ndarray) -> float:
+    """Largest relative difference of float32 and float64 in what decides the argmaxes: the weighted maps' maxima."""
+    picture = planes(torch.from_numpy(images))
+    single, double = network(picture), copy.deepcopy(network).double()(picture.double())
+    center, center64 = decoder.weighted_center(single), decoder.weighted_center(double)  # (B, H * W)
+    middle = center.argmax(dim=1, keepdim=True)
+    heatmap, heatmap64 = (
+        decoder.weighted_heatmap(single, middle),
+        decoder.weighted_heatmap(double, middle),
+    )  # (B, K, H * W)
+    cell = heatmap.argmax(dim=2, keepdim=True)
+    of_center = (center.gather(1, middle) / center64.gather(1, middle) - 1).abs().max()
+    of_heatmap = (heatmap.gather(2, cell) / heatmap64.gather(2, cell) - 1).abs().max()
+    return float(torch.maximum(of_center, of_heatmap).nan_to_num(0))
 
 
 def _parts(count: int) -> Iterator[tuple[int, int]]:
@@ -140,7 +168,7 @@ def _joints_of(outputs: dict[str, np.ndarray], codec: MoveNetCodec) -> tuple[np.
 
 
 def _deviation(
-    decoder: Decoder, maps: dict[str, Tensor], found: np.ndarray, pose_score: float
+    decoder: Decoder, maps: dict[str, Tensor], found: np.ndarray, pose_score: float, tie: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Of one picture: how far each joint lies from torch's (K,) px, which took a tied cell (K,), largest score difference.
 
@@ -149,11 +177,11 @@ def _deviation(
     joints = len(found)
     distance, flipped = np.full(joints, np.inf), np.zeros(joints, bool)
     score_difference = np.full(joints + 1, np.inf)
-    for rank, middle in enumerate(_best(decoder.weighted_center(maps)[0])):
+    for rank, middle in enumerate(_best(decoder.weighted_center(maps)[0], tie)):
         expected_pose_score = float(maps["center"].flatten()[middle])
         score_difference[-1] = min(score_difference[-1], abs(expected_pose_score - float(pose_score)))
         weighted = decoder.weighted_heatmap(maps, torch.tensor([[middle]]))[0]  # (K, H * W)
-        best = [_best(values) for values in weighted]
+        best = [_best(values, tie) for values in weighted]
         for tied in range(max(len(cells) for cells in best)):
             cell = torch.tensor([[[cells[min(tied, len(cells) - 1)]] for cells in best]])  # (1, K, 1)
             xy = decoder.xy(maps, cell)[0].numpy()
@@ -168,10 +196,10 @@ def _deviation(
     return distance, flipped, float(score_difference.max())
 
 
-def _best(values: Tensor) -> list[int]:
-    """The cells (of a flat map) whose values are within TIE of the largest, the decoder's own choice first."""
+def _best(values: Tensor, tie: float) -> list[int]:
+    """The cells (of a flat map) whose values are relatively within `tie` of the largest, the decoder's choice first."""
     top = int(values.argmax())
-    near = torch.nonzero(values >= values[top] * (1 - TIE))[:, 0].tolist()
+    near = torch.nonzero(values >= values[top] * (1 - tie))[:, 0].tolist()
     return [top, *(cell for cell in near if cell != top)]
 
 

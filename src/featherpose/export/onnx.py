@@ -73,7 +73,7 @@ def export_onnx(
     spec = replace(spec, outputs="decoded" if decoder else "raw")
     model = slim(trace(folded, spec, opset=opset))
     if half:
-        store_half(model)
+        store_half(model, folded)
 
     progress("comparing joints with torch")
     facts = {"opset": opset, "weights": "float16" if half else "float32", "torch": torch.__version__}
@@ -142,21 +142,24 @@ def round_to_half(network: nn.Module) -> None:
             continue
         rounded = parameter.half().float()
         if not torch.isfinite(rounded).all():
-            raise ValueError(f"weights of '{name}' reach {parameter.abs().max():.3g}, beyond float16's 65504; export without half")
+            raise ValueError(
+                f"weights of '{name}' reach {parameter.abs().max():.3g}, beyond float16's 65504; export without half"
+            )
         parameter.copy_(rounded)
 
 
-def store_half(model: onnx.ModelProto) -> None:
-    """Stores large float32 tensors as float16 behind a Cast, which runtimes carry out once when loading; in place."""
+def store_half(model: onnx.ModelProto, network: nn.Module) -> None:
+    """Stores what `round_to_half` rounded in a network as float16, in place of the graph's own float32 weights.
+
+    A Cast stands behind each, which runtimes carry out once, when they load the file.
+    """
+    weights = {f"network.{name}": values for name, values in network.named_parameters() if values.numel() >= HALF_FROM}
     casts = []
     for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < HALF_FROM:
+        if tensor.name not in weights:
             continue
-        values, name = numpy_helper.to_array(tensor), tensor.name
-        halves = values.astype(np.float16)
-        if not np.array_equal(halves.astype(np.float32), values):
-            continue  # a constant of the graph itself, not a rounded weight
-        tensor.CopyFrom(numpy_helper.from_array(halves, f"{name}.half"))
+        name, values = tensor.name, weights[tensor.name].detach().numpy().astype(np.float16)
+        tensor.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
         casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}.float", to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
@@ -166,7 +169,9 @@ def store_half(model: onnx.ModelProto) -> None:
 def _check_weights(network: nn.Module, spec: ModelSpec) -> None:
     for name, values in (*network.named_parameters(), *network.named_buffers()):
         if not torch.isfinite(values).all():
-            raise ValueError(f"model '{spec.name}' cannot be exported: the weights '{name}' hold numbers that are not finite")
+            raise ValueError(
+                f"model '{spec.name}' cannot be exported: the weights '{name}' hold numbers that are not finite"
+            )
 
 
 def _write(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
