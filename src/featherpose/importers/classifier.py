@@ -30,9 +30,10 @@ def load_classifier(
     `.tflite` (MobileNetV1, MobileNetV2; any quantisation): the backbone then computes the classifier's features, but
     its batch norms are folded: call `models.layers.unfold_batch_norms` on some pictures before training.
     `.safetensors` (state dict of torchvision's mobilenet_v2 or shufflenet_v2, of timm's mobilenetv1 or mobilenetv2):
-    batch norms come along, `epsilon` and `normalisation` of that classifier are made up for in the weights. What stays
-    is the padding: torch pads stride-2 convolutions of MobileNets on both sides, ours as TensorFlow does, so features
-    start out shifted by up to half a cell, which training corrects. (ShuffleNetV2 pads alike.)
+    batch norms come along; `epsilon` and `normalisation` (torchvision's and most of timm's: "imagenet", timm's newer
+    mobilenetv1: "inception") of that classifier are made up for in the weights. What stays is the padding: torch pads
+    stride-2 convolutions of MobileNets on both sides, ours as TensorFlow does, so features start out shifted by up to
+    half a cell, which training corrects. (ShuffleNetV2 pads alike.)
 
     The last layers, which a pose network does not have, are left out. ValueError, in one sentence, when the file is of
     another network or width.

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from featherpose import __version__
 from featherpose.importers.classifier import check_operator, unit_activation
 from featherpose.importers.tflite_file import TfliteGraph, TfliteOperator, read_tflite
 from featherpose.models.backbones.mobilenet_v2 import TAPS
-from featherpose.models.layers import ConvNorm, set_folded
+from featherpose.models.layers import Conv2d, ConvNorm, set_folded
 from featherpose.skeletons import COCO17
 from featherpose.spec import ModelSpec
 from featherpose.systems.movenet import OFFICIAL_NECK, PRESETS, MoveNet, build
@@ -238,39 +237,46 @@ def _backbone_shapes(width: float) -> list[tuple[int, ...]]:
     return [tuple(unit.conv.weight.shape) for unit in backbone.modules() if isinstance(unit, ConvNorm)]
 
 
+def places(network: MoveNet, parts: MoveNetParts) -> list[tuple[str, ConvNorm | Conv2d, TfliteOperator]]:
+    """(name, our module, the file's operator) for every convolution; the last ones of the heads have no batch norm."""
+    units = [(name, unit) for name, unit in network.backbone.named_modules() if isinstance(unit, ConvNorm)]
+    pairs = [(f"backbone.{name}", unit, operator) for (name, unit), operator in zip(units, parts.backbone, strict=True)]
+    neck = network.neck
+    pairs += [(f"neck.lateral {s}", neck.laterals[str(s)], operator) for s, operator in parts.laterals.items()]
+    for stride, (depthwise, pointwise) in parts.smooth.items():
+        smooth = neck.smooth[str(stride)]
+        pairs += [
+            (f"neck.smooth {stride}", smooth.depthwise, depthwise),
+            (f"neck.smooth {stride}", smooth.pointwise, pointwise),
+        ]
+    for name, operators in parts.heads.items():
+        head = getattr(network.heads, name)
+        pairs += [
+            (f"heads.{name}", m, o) for m, o in zip((head.depthwise, head.hidden, head.out), operators, strict=True)
+        ]
+    return pairs
+
+
+def x_before_y(name: str, values: np.ndarray) -> np.ndarray:
+    """(C, ...) channels of a head in our order: the file has y0, x0, y1, x1, ... where we have x0, y0, x1, y1, ..."""
+    if name not in ("heads.regression", "heads.offset"):
+        return values
+    return values.reshape(-1, 2, *values.shape[1:])[:, ::-1].reshape(values.shape)
+
+
 def _fill(network: MoveNet, graph: TfliteGraph, parts: MoveNetParts) -> None:
     """Writes every convolution into its place."""
-    units = [(name, unit) for name, unit in network.backbone.named_modules() if isinstance(unit, ConvNorm)]
-    for (name, unit), operator in zip(units, parts.backbone, strict=True):
-        _write_unit(graph, operator, name, unit)
-    _check_taps(graph, parts, [name for name, _ in units])
-    for stride, lateral in parts.laterals.items():
-        _write_unit(graph, lateral, f"lateral {stride}", network.neck.laterals[str(stride)])
-    for stride, (depthwise, pointwise) in parts.smooth.items():
-        _write_unit(graph, depthwise, f"smooth {stride}", network.neck.smooth[str(stride)].depthwise)
-        _write_unit(graph, pointwise, f"smooth {stride}", network.neck.smooth[str(stride)].pointwise)
-    for name, (depthwise, hidden, last) in parts.heads.items():
-        head = getattr(network.heads, name)
-        _write_unit(graph, depthwise, f"head {name}", head.depthwise)
-        _write_unit(graph, hidden, f"head {name}", head.hidden)
-        check_operator(graph, last, f"head {name}", head.out, "linear")
-        weight, bias = graph.weight_and_bias(last)
-        if name in ("regression", "offset"):  # y0, x0, y1, x1, ... in the file, x before y in ours
-            order = np.arange(len(bias)).reshape(-1, 2)[:, ::-1].reshape(-1)
-            weight, bias = weight[order], bias[order]
-        _write_plain(head.out, weight, bias)
-
-
-def _write_unit(graph: TfliteGraph, operator: TfliteOperator, name: str, unit: ConvNorm) -> None:
-    weight, bias = graph.weight_and_bias(operator)
-    check_operator(graph, operator, name, unit.conv, unit_activation(unit))
-    set_folded(unit, torch.from_numpy(weight), torch.from_numpy(bias))
-
-
-@torch.no_grad()
-def _write_plain(conv: nn.Conv2d, weight: np.ndarray, bias: np.ndarray) -> None:
-    conv.weight.copy_(torch.from_numpy(weight))
-    conv.bias.copy_(torch.from_numpy(bias))
+    _check_taps(graph, parts, [name for name, unit in network.backbone.named_modules() if isinstance(unit, ConvNorm)])
+    for name, module, operator in places(network, parts):
+        weight, bias = graph.weight_and_bias(operator)
+        if isinstance(module, ConvNorm):
+            check_operator(graph, operator, name, module.conv, unit_activation(module))
+            set_folded(module, torch.from_numpy(weight), torch.from_numpy(bias))
+        else:
+            check_operator(graph, operator, name, module, "linear")
+            with torch.no_grad():
+                module.weight.copy_(torch.from_numpy(x_before_y(name, weight).copy()))
+                module.bias.copy_(torch.from_numpy(x_before_y(name, bias).copy()))
 
 
 def _check_taps(graph: TfliteGraph, parts: MoveNetParts, names: list[str]) -> None:
