@@ -210,7 +210,7 @@ def test_version_is_told(capsys):
 
 def test_wrong_usage_is_exit_code_2_and_offers_the_nearest_verb(capsys):
     assert cli.run(["predct"]) == 2
-    assert "predict" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: unknown verb 'predct'; did you mean 'predict'?\n"
     assert cli.run(["predict", "a.png", "--modell", "x"]) == 2
     assert "--model" in capsys.readouterr().err
 

@@ -8,6 +8,8 @@ import sys
 import traceback
 from importlib import import_module
 
+from featherpose.skeletons import did_you_mean
+
 VERBS = {
     "predict": ("featherpose.cli.predict:predict", "Find the joints of a person in photos."),
     "demo": ("featherpose.cli.demo:demo", "Try it on a sample picture that comes along."),
@@ -37,8 +39,9 @@ EXTRAS = {
 }
 """Imported package -> the extra of featherpose that installs it."""
 
+WRONG_USAGE = 2
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit codes; the second is that of shells after Ctrl-C."""
 
 
 def build_app(arguments: list[str]):
@@ -66,7 +69,7 @@ def build_app(arguments: list[str]):
         version: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Print it."),
     ) -> None: ...
 
-    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    asked = asked_verb(arguments)
     for verb, (target, summary) in VERBS.items():
         module, name = target.split(":")
         if importlib.util.find_spec(module) is None:
@@ -82,6 +85,11 @@ def build_app(arguments: list[str]):
     return app
 
 
+def asked_verb(arguments: list[str]) -> str | None:
+    """The verb of a command line: the first word that is no option (no option before it takes a value)."""
+    return next((argument for argument in arguments if not argument.startswith("-")), None)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line (sys.argv unless given) and exits: 0 done, 1 an error told in one line, 2 wrong usage.
 
@@ -92,6 +100,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """The exit code of a command line."""
+    verb = asked_verb(arguments)
+    if verb is not None and verb not in VERBS:  # said here, because not every version of typer offers the nearest one
+        print(f"error: unknown verb '{verb}'{did_you_mean(verb, VERBS)}", file=sys.stderr)
+        return WRONG_USAGE
     try:
         code = build_app(arguments)(args=arguments, prog_name="featherpose", standalone_mode=False)
         if code == INTERRUPTED:

@@ -61,7 +61,8 @@ def bundled_path(name: str | None = None, folder: Path = WEIGHTS) -> Path:
                 "this build of featherpose ships no model; name a model file (featherpose predict --model FILE)"
             )
     if name not in models:
-        raise ValueError(f"unknown model '{name}': neither a file nor a bundled model{did_you_mean(name, models)}")
+        hint = did_you_mean(name, models) if models else " (this build of featherpose ships none)"
+        raise ValueError(f"unknown model '{name}': neither a file nor a bundled model{hint}")
     model = models[name]
     if not model.path.is_file():
         raise ValueError(f"{model.path}: the bundled model '{name}' is missing; install featherpose again")
