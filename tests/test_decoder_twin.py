@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+# ruff: noqa: E402
 torch = pytest.importorskip("torch")
 
 from featherpose.codecs.movenet import MoveNetCodec

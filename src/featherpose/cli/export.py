@@ -18,11 +18,9 @@ def export(
     ] = False,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 23.")] = 18,
     data: Annotated[
-        Path | None, typer.Option(help="Photo, or folder of photos, to compare on  [default: synthetic pictures]")
+        Path | None, typer.Option(help="Photo, or folder of photos, to compare on  [default: synthetic scenes]")
     ] = None,
-    half: Annotated[
-        bool, typer.Option("--half", help="Store weights as float16: half the file, the same speed.")
-    ] = False,
+    half: Annotated[bool, typer.Option("--half", help="Store float16 weights: half the file, the same speed.")] = False,
 ) -> None:
     """Turn a trained model into an ONNX file that carries everything a runtime must know of it.
 

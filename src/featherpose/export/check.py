@@ -1,27 +1,26 @@
 """The gate at the end of every export: the file must find the joints that torch finds.
 
 Raw numbers that differ by a rounding error mean nothing by themselves, and a small one may decide an argmax: so joints
-are compared. A joint agrees when it lies within JOINT_LIMIT of torch's. Where several cells are equally good to torch, rounding
-may choose any of them, so each one's joint is right; such joints are counted as ties. Equally good means: weighted values
-closer than the network's own rounding, which is measured in torch alone (float32 against float64), so that a wrong graph
-cannot widen it. Everything else is a disagreement, and one is enough to refuse.
+are compared. A joint agrees when it lies within JOINT_LIMIT of torch's. Where several cells are equally good to torch,
+rounding may choose any of them, so each one's joint is right; such joints are counted as ties. Equally good means:
+weighted values closer than the network's own rounding, which is measured in torch alone (float32 against float64), so
+that a wrong graph cannot widen it. Everything else is a disagreement, and one is enough to refuse.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from featherpose.codecs import build_codec
 from featherpose.codecs.movenet import MAPS, MoveNetCodec
+from featherpose.data.synthetic.scene import draw_scene
 from featherpose.export.graph import Decoder, planes
 from featherpose.geometry import crop_map, warp
 from featherpose.runtime.backends import Backend
@@ -47,7 +46,7 @@ class Parity:
     """How far an exported file and torch are apart."""
 
     source: str
-    """What the pictures were: "photos", "synthetic scenes" or "noise"."""
+    """What the pictures were: "photos" or "synthetic scenes"."""
     pictures: int
     joints: int
     moved: int
@@ -170,9 +169,9 @@ def _joints_of(outputs: dict[str, np.ndarray], codec: MoveNetCodec) -> tuple[np.
 def _deviation(
     decoder: Decoder, maps: dict[str, Tensor], found: np.ndarray, pose_score: float, tie: float
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Of one picture: how far each joint lies from torch's (K,) px, which took a tied cell (K,), largest score difference.
+    """Of one picture: distance of each joint to torch's (K,) px, which took a tied cell (K,), largest score difference.
 
-    maps: torch's, with B = 1. found: (K, 3).
+    maps: torch's, with B = 1. found: (K, 3) x, y in input pixels and score.
     """
     joints = len(found)
     distance, flipped = np.full(joints, np.inf), np.zeros(joints, bool)
@@ -219,27 +218,7 @@ def letterboxed(image: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
     return warp(image, crop_map(whole_frame((width, height)), input_size), input_size)
 
 
-def noise(input_size: tuple[int, int], count: int = PICTURES, *, rng: np.random.Generator) -> np.ndarray:
-    """Pictures of nothing, with blobs of many sizes and full contrast: (N, H, W, 3) uint8 RGB."""
-    width, height = input_size
-    pictures = np.empty((count, height, width, 3), np.uint8)
-    for picture, octave in zip(pictures, product(range(count), (1.0, 3.0, 9.0, 27.0)), strict=False):
-        blurred = cv2.GaussianBlur(rng.random((height, width, 3), dtype=np.float32), (0, 0), octave[1])
-        low, high = blurred.min(), blurred.max()
-        picture[...] = np.rint((blurred - low) / (high - low) * 255)
-    return pictures
-
-
-def pictures_for(
-    input_size: tuple[int, int], data: str | Path | None = None, *, seed: int = 0
-) -> tuple[np.ndarray, str]:
-    """Pictures to compare on and what they are: photos where `data` names some, else synthetic scenes."""
-    if data is not None:
-        return photos(data, input_size), "photos"
+def scenes(input_size: tuple[int, int], count: int = PICTURES, *, seed: int = 0) -> np.ndarray:
+    """Synthetic people, one to three in a picture: (N, H, W, 3) uint8 RGB."""
     rng = np.random.default_rng(seed)
-    draw: Callable | None
-    try:
-        from featherpose.data.synthetic import draw_scene as draw
-    except ImportError:
-        draw = None
-    return noise(input_size, rng=rng), "noise"
+    return np.stack([draw_scene(rng, input_size, persons=1 + i % 3)[0] for i in range(count)])

@@ -82,7 +82,7 @@ class Decoder(nn.Module):
         return maps["center"].flatten(1) * self.focus
 
     def weighted_heatmap(self, maps: dict[str, Tensor], middle: Tensor) -> Tensor:
-        """(B, K, H * W): the heatmaps, lower the farther from where the person with the cell `middle` (B, 1) has them."""
+        """(B, K, H * W): the heatmaps, lower the farther from where the person at cell `middle` (B, 1) has them."""
         batch, joints = maps["heatmap"].shape[:2]
         way = maps["regression"].flatten(3).gather(3, middle[:, None, None].expand(batch, joints, 2, 1))  # (B, K, 2, 1)
         expected = way + self._column_row(middle)[:, None, :, None]  # x before y, cell indices

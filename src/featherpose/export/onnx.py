@@ -18,7 +18,7 @@ from torch import nn
 
 import featherpose
 from featherpose.codecs import build_codec
-from featherpose.export.check import Parity, compare, pictures_for
+from featherpose.export.check import Parity, compare, photos, scenes
 from featherpose.export.graph import RawHeads, WithDecoder, fold_batch_norms
 from featherpose.runtime.backends.onnx import OnnxBackend
 from featherpose.spec import SPEC_KEY, ModelSpec
@@ -49,7 +49,7 @@ def export_onnx(
     decoder: joints come out of the graph (WithDecoder) instead of maps (RawHeads). half: weights are stored as float16,
     half the file; runtimes turn them back when loading, so that speed and arithmetic stay float32.
     data: photos (file or folder) to compare on; images: (N, H, W, 3) uint8 RGB at the input size, instead of data;
-    without either synthetic pictures are taken. progress: told what is going on.
+    without either synthetic scenes are drawn. progress: told what is going on.
 
     Raises ValueError, and leaves no file, when a joint disagrees or a weight is not finite.
     """
@@ -61,10 +61,9 @@ def export_onnx(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: there is no such folder to write the model to")
     _check_weights(network, spec)
+    source = "synthetic scenes" if images is None and data is None else "photos"
     if images is None:
-        images, source = pictures_for(spec.input_size, data)
-    else:
-        source = "photos"
+        images = scenes(spec.input_size) if data is None else photos(data, spec.input_size)
 
     progress("tracing the network")
     folded = fold_batch_norms(network)
@@ -137,15 +136,14 @@ def slim(model: onnx.ModelProto) -> onnx.ModelProto:
 @torch.no_grad()
 def round_to_half(network: nn.Module) -> None:
     """Rounds what `store_half` will store as float16, in place. ValueError for weights beyond float16's range."""
-    for name, parameter in network.named_parameters():
-        if parameter.numel() < HALF_FROM:
+    for name, values in network.named_parameters():
+        if values.numel() < HALF_FROM:
             continue
-        rounded = parameter.half().float()
+        rounded = values.half().float()
         if not torch.isfinite(rounded).all():
-            raise ValueError(
-                f"weights of '{name}' reach {parameter.abs().max():.3g}, beyond float16's 65504; export without half"
-            )
-        parameter.copy_(rounded)
+            reach = f"reach {values.abs().max():.3g}, beyond float16's 65504"
+            raise ValueError(f"the weights '{name}' {reach}; export without half")
+        values.copy_(rounded)
 
 
 def store_half(model: onnx.ModelProto, network: nn.Module) -> None:
@@ -169,9 +167,7 @@ def store_half(model: onnx.ModelProto, network: nn.Module) -> None:
 def _check_weights(network: nn.Module, spec: ModelSpec) -> None:
     for name, values in (*network.named_parameters(), *network.named_buffers()):
         if not torch.isfinite(values).all():
-            raise ValueError(
-                f"model '{spec.name}' cannot be exported: the weights '{name}' hold numbers that are not finite"
-            )
+            raise ValueError(f"model '{spec.name}' cannot be exported: its weights '{name}' are not all finite numbers")
 
 
 def _write(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
