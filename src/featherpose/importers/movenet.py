@@ -245,21 +245,17 @@ def places(network: MoveNet, parts: MoveNetParts) -> list[tuple[str, ConvNorm | 
     pairs += [(f"neck.lateral {s}", neck.laterals[str(s)], operator) for s, operator in parts.laterals.items()]
     for stride, (depthwise, pointwise) in parts.smooth.items():
         smooth = neck.smooth[str(stride)]
-        pairs += [
-            (f"neck.smooth {stride}", smooth.depthwise, depthwise),
-            (f"neck.smooth {stride}", smooth.pointwise, pointwise),
-        ]
+        pairs.append((f"neck.smooth {stride}.depthwise", smooth.depthwise, depthwise))
+        pairs.append((f"neck.smooth {stride}.pointwise", smooth.pointwise, pointwise))
     for name, operators in parts.heads.items():
-        head = getattr(network.heads, name)
-        pairs += [
-            (f"heads.{name}", m, o) for m, o in zip((head.depthwise, head.hidden, head.out), operators, strict=True)
-        ]
+        for layer, operator in zip(("depthwise", "hidden", "out"), operators, strict=True):
+            pairs.append((f"heads.{name}.{layer}", getattr(getattr(network.heads, name), layer), operator))
     return pairs
 
 
 def x_before_y(name: str, values: np.ndarray) -> np.ndarray:
-    """(C, ...) channels of a head in our order: the file has y0, x0, y1, x1, ... where we have x0, y0, x1, y1, ..."""
-    if name not in ("heads.regression", "heads.offset"):
+    """(C, ...) output channels in our order: the file's two heads of vectors have y0, x0, y1, x1, ..."""
+    if name not in ("heads.regression.out", "heads.offset.out"):
         return values
     return values.reshape(-1, 2, *values.shape[1:])[:, ::-1].reshape(values.shape)
 
