@@ -1,0 +1,248 @@
+"""Networks are what they say: shapes, channels, cost, padding, and batch norms that fold and unfold."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+import torch.nn.functional as F
+
+from featherpose.models.backbones import BACKBONES, build_backbone
+from featherpose.models.backbones.shufflenet_v2 import channel_shuffle
+from featherpose.models.cost import count_macs, count_parameters
+from featherpose.models.heads import PRIOR
+from featherpose.models.layers import (
+    Conv2d,
+    ConvNorm,
+    FastSigmoid,
+    make_divisible,
+    set_folded,
+    unfold_batch_norms,
+)
+from featherpose.models.necks import FPN
+from featherpose.systems import build_network
+from featherpose.systems.movenet import PRESETS, build
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+# --- shapes and cost ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [0.35, 0.75, 1.0, 1.4])
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_backbones_features_are_as_declared(name, width):
+    backbone = build_backbone(name, width=width).eval()
+    with torch.no_grad():
+        features = backbone(torch.zeros(2, 3, 64, 96))
+    shapes = {stride: tuple(feature.shape) for stride, feature in features.items()}
+    assert set(shapes) == {4, 8, 16, 32}
+    assert shapes == {s: (2, backbone.channels[s], 64 // s, 96 // s) for s in shapes}
+
+
+@pytest.mark.parametrize("last", [0, 64])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "shufflenet_v2"])
+def test_the_last_convolution_can_be_left_out(name, last):
+    backbone = build_backbone(name, last=last).eval()
+    with torch.no_grad():
+        deepest = backbone(torch.zeros(1, 3, 32, 32))[32]
+    assert deepest.shape[1] == backbone.channels[32] == (last or {"mobilenet_v2": 320, "shufflenet_v2": 464}[name])
+
+
+@pytest.mark.parametrize("joints", [1, 17])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_presets_maps_have_their_shapes_and_ranges(preset, joints):
+    network = build(preset=preset, joints=joints).eval()
+    with torch.no_grad():
+        maps = network(torch.rand(2, 3, 64, 96) * 255)
+    assert {name: tuple(value.shape) for name, value in maps.items()} == {
+        "center": (2, 1, 16, 24),
+        "heatmap": (2, joints, 16, 24),
+        "regression": (2, joints, 2, 16, 24),
+        "offset": (2, joints, 2, 16, 24),
+    }
+    for name in ("center", "heatmap"):
+        assert 0 <= maps[name].min() and maps[name].max() <= 1
+        assert maps[name].mean() == pytest.approx(PRIOR, abs=0.05)  # as the heads' initial bias says
+
+
+# width, input size -> million multiply-accumulates (the graph of the official Lightning, and networks made like it)
+COSTS = {(1.0, 192): 270.5, (0.75, 192): 203, (0.5, 192): 120, (0.35, 192): 92, (1.0, 160): 188, (1.0, 256): 481}
+
+
+@pytest.mark.parametrize(("width", "size"), COSTS)
+def test_the_official_network_costs_what_it_should(width, size):
+    macs = count_macs(build(preset="lightning", width=width), (size, size)) / 1e6
+    assert macs == pytest.approx(COSTS[width, size], abs=0.6)
+
+
+# width -> million weights, once batch norms are folded
+WEIGHTS = {1.0: 2.32, 0.75: 1.45, 0.5: 0.79, 0.35: 0.50}
+
+
+@pytest.mark.parametrize("width", WEIGHTS)
+def test_the_official_network_has_as_many_weights_as_it_should(width):
+    assert count_parameters(build(preset="lightning", width=width)) / 1e6 == pytest.approx(WEIGHTS[width], abs=0.006)
+
+
+def test_macs_by_hand():
+    unit = ConvNorm(4, 8, 3, stride=2, groups=4)
+    # 8 channels on 5 x 3 cells, each 1 channel of input by 3 x 3
+    assert count_macs(torch.nn.Sequential(Conv2d(3, 4, 1), unit), (10, 6)) == 10 * 6 * 4 * 3 + 5 * 3 * 8 * 9
+    assert unit.training
+
+
+def test_unknown_names_offer_the_nearest():
+    with pytest.raises(ValueError, match="unknown backbone 'mobilnet_v2'; did you mean 'mobilenet_v2'"):
+        build_backbone("mobilnet_v2")
+    with pytest.raises(ValueError, match="unknown preset 'lightening' of movenet; did you mean 'lightning'"):
+        build(preset="lightening")
+    with pytest.raises(ValueError, match="unknown key 'widht'; did you mean 'width'"):
+        build_network({"system": "movenet", "widht": 1}, 17)
+
+
+def test_an_argument_overrides_its_preset():
+    network = build_network({"system": "movenet", "preset": "nano", "width": 0.35, "neck": {"8": 16, "16": 16}}, 3)
+    assert network.backbone.channels[8] == 16
+    assert list(network.neck.laterals) == ["16", "8"]
+    assert network.heads.heatmap.out.out_channels == 3
+
+
+BAD_PYRAMIDS = {
+    "a level between is missing": ({4: 8, 16: 8}, "neighbouring strides"),
+    "unequal where they are added": ({8: 8, 16: 24, 32: 16}, "need equal widths, got 16 and 24"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PYRAMIDS)
+def test_a_pyramid_that_cannot_be_added_is_refused(name):
+    channels, sentence = BAD_PYRAMIDS[name]
+    with pytest.raises(ValueError, match=sentence):
+        FPN({4: 24, 8: 32, 16: 64, 32: 320}, channels=channels)
+
+
+# channels times width -> multiple of 8 that is at most a tenth smaller
+ROUNDED = {32 * 0.35: 16, 24 * 0.35: 8, 16 * 0.5: 8, 24 * 0.5: 16, 32 * 1.75: 56, 3: 8}
+
+
+@pytest.mark.parametrize("value", ROUNDED)
+def test_channels_are_rounded_as_the_paper_does(value):
+    assert make_divisible(value) == ROUNDED[value]
+
+
+# --- layers by hand -------------------------------------------------------------------------------------------------
+
+
+def ones(kernel, stride, padding):
+    conv = Conv2d(1, 1, kernel, stride=stride, padding=padding)
+    torch.nn.init.ones_(conv.weight)
+    return conv
+
+
+NUMBERED = torch.arange(16.0).view(1, 1, 4, 4)
+#   0  1  2  3
+#   4  5  6  7
+#   8  9 10 11
+#  12 13 14 15
+
+# padding -> sums under a 3x3 kernel of ones, stride 2
+SUMS = {
+    # TensorFlow's SAME on an even size pads right and bottom only: the first window is rows 0 to 2, columns 0 to 2
+    "tf": [[45, 39], [66, 50]],
+    # torch pads all around: the first window has only rows 0, 1 and columns 0, 1 of the picture
+    "symmetric": [[10, 24], [51, 90]],
+}
+
+
+@pytest.mark.parametrize("padding", SUMS)
+def test_a_strided_convolution_pads_as_its_name_says(padding):
+    with torch.no_grad():
+        assert ones(3, 2, padding)(NUMBERED)[0, 0].tolist() == SUMS[padding]
+
+
+def test_five_by_five_pads_one_before_and_two_after():
+    assert Conv2d(1, 1, 5, stride=2).before == (1, 2, 1, 2)
+    assert Conv2d(1, 1, 5, stride=1).before is None
+
+
+def test_without_a_stride_both_paddings_agree():
+    with torch.no_grad():
+        assert torch.equal(ones(3, 1, "tf")(NUMBERED), ones(3, 1, "symmetric")(NUMBERED))
+
+
+def test_fast_sigmoid_by_hand():
+    values = FastSigmoid()(torch.tensor([0.0, 1.0, -1.0, 49.0, -49.0, 1e6]))
+    torch.testing.assert_close(values, torch.tensor([0.5, 0.75, 0.25, 0.99, 0.01, 1.0]))
+
+
+def test_channel_shuffle_by_hand():
+    x = torch.tensor([1.0, 2, 3, 10, 20, 30]).view(1, 6, 1, 1)
+    assert channel_shuffle(x).flatten().tolist() == [1, 10, 2, 20, 3, 30]
+
+
+# --- batch norms ----------------------------------------------------------------------------------------------------
+
+
+def shaken(network):
+    """Batch norms as after some training, in eval mode."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.2, 3)
+            torch.nn.init.uniform_(module.weight, -1.5, 1.5)
+            torch.nn.init.normal_(module.bias)
+    return network.eval()
+
+
+def test_set_folded_computes_exactly_weight_times_x_plus_bias():
+    unit = shaken(ConvNorm(3, 8, 3, act="linear"))
+    weight, bias, x = torch.randn(8, 3, 3, 3), torch.randn(8), torch.randn(2, 3, 6, 6)
+    set_folded(unit, weight, bias)
+    with torch.no_grad():
+        torch.testing.assert_close(unit(x), F.conv2d(x, weight, bias, padding=1), rtol=1e-6, atol=1e-6)
+
+
+def test_set_folded_refuses_another_shape():
+    with pytest.raises(ValueError, match=r"of shape \(8, 3, 3, 3\) cannot take weights \(8, 3, 1, 1\)"):
+        set_folded(ConvNorm(3, 8, 3), torch.zeros(8, 3, 1, 1), torch.zeros(8))
+
+
+def test_unfolding_does_not_change_what_a_network_computes():
+    network = shaken(build(width=0.35, joints=2, neck={8: 16, 16: 16}, head_width=8))
+    batches = [torch.rand(2, 3, 64, 64) * 255 for _ in range(2)]
+    x = torch.rand(1, 3, 64, 64) * 255
+    with torch.no_grad():
+        before = network(x)
+        unfold_batch_norms(network, batches)
+        after = network(x)
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], rtol=1e-3, atol=1e-3 * float(before[name].abs().max()))
+
+
+def test_unfolding_gives_the_measured_statistics():
+    unit = ConvNorm(1, 2, 1, act="linear").eval()
+    set_folded(unit, torch.tensor([1.0, -2.0]).view(2, 1, 1, 1), torch.tensor([5.0, 7.0]))
+    batches = [torch.tensor([0.0, 2.0]).view(2, 1, 1, 1), torch.tensor([4.0, 6.0]).view(2, 1, 1, 1)]
+    unfold_batch_norms(unit, batches)  # W x is 0, 2, 4, 6 and 0, -4, -8, -12
+    torch.testing.assert_close(unit.norm.running_mean, torch.tensor([3.0, -6.0]))
+    torch.testing.assert_close(unit.norm.running_var, torch.tensor([5.0, 20.0]))
+    torch.testing.assert_close(unit.norm.weight, torch.tensor([5.001, 20.001]).sqrt())
+    torch.testing.assert_close(unit.norm.bias, torch.tensor([5.0 + 3, 7 - 6]))
+
+
+def test_after_unfolding_training_starts_from_the_same_function():
+    """Live statistics of the measured pictures are the stored ones, so train mode computes what eval mode does."""
+    network = torch.nn.Sequential(ConvNorm(3, 4, 3, act="relu"), ConvNorm(4, 4, 1, act="linear"))
+    for unit in network:
+        set_folded(unit, torch.randn_like(unit.conv.weight), torch.randn(4))
+    batch = torch.randn(8, 3, 8, 8)
+    unfold_batch_norms(network, [batch])
+    with torch.no_grad():
+        torch.testing.assert_close(network.train()(batch), network.eval()(batch), rtol=1e-3, atol=1e-3)
