@@ -69,7 +69,7 @@ def test_a_presets_maps_have_their_shapes_and_ranges(preset, joints):
         "offset": (2, joints, 2, 16, 24),
     }
     for name in ("center", "heatmap"):
-        assert 0 <= maps[name].min() and maps[name].max() <= 1
+        assert maps[name].min() >= 0 and maps[name].max() <= 1
         assert maps[name].mean() == pytest.approx(PRIOR, abs=0.05)  # as the heads' initial bias says
 
 
