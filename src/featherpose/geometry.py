@@ -14,6 +14,9 @@ from featherpose.skeletons import Skeleton
 PIXEL_CENTRE = 0.5
 """OpenCV's warps count from the centre of the first pixel; ours from its corner."""
 
+LARGEST = 32_000
+"""Longer pictures are cut to the part that is seen: OpenCV 4 warps at most 32,766 pixels a side."""
+
 
 def identity() -> np.ndarray:
     """The map that moves nothing."""
@@ -115,21 +118,27 @@ def warp(
     Shrinking by two or more first averages the part that is needed (INTER_AREA), so that nothing is skipped over.
     Outside the picture stands `border` (R, G, B).
     """
-    scale = scale_of(matrix)
-    height, width = image.shape[:2]
-    if scale <= 0.5:
-        corners = transform(invert(matrix), np.array([[0, 0], [out_wh[0], 0], [0, out_wh[1]], out_wh], dtype=np.float64))
-        (left, top), (right, bottom) = np.floor(corners.min(axis=0)) - 2, np.ceil(corners.max(axis=0)) + 2
-        left, top = int(max(left, 0)), int(max(top, 0))
-        right, bottom = int(min(right, width)), int(min(bottom, height))
-        if right > left and bottom > top:
-            region = image[top:bottom, left:right]
-            factor = int(1 / scale)
-            small_wh = (max(1, round((right - left) / factor)), max(1, round((bottom - top) / factor)))
-            image = cv2.resize(region, small_wh, interpolation=cv2.INTER_AREA)
-            back = compose(scaling((right - left) / small_wh[0], (bottom - top) / small_wh[1]), translation(left, top))
-            matrix = compose(back, matrix)
+    shrink = int(1 / scale_of(matrix) + 1e-6)  # a quarter must not become a third because of the last digit
+    if shrink >= 2 or max(image.shape[:2]) > LARGEST:
+        left, top, right, bottom = _needed(matrix, out_wh, image.shape)
+        image = image[top:bottom, left:right]
+        shrunk = identity()
+        if shrink >= 2:
+            small_wh = (max(1, round((right - left) / shrink)), max(1, round((bottom - top) / shrink)))
+            image = cv2.resize(image, small_wh, interpolation=cv2.INTER_AREA)
+            shrunk = scaling((right - left) / small_wh[0], (bottom - top) / small_wh[1])
+        matrix = compose(shrunk, translation(left, top), matrix)
     centred = compose(translation(PIXEL_CENTRE, PIXEL_CENTRE), matrix, translation(-PIXEL_CENTRE, -PIXEL_CENTRE))
     return cv2.warpAffine(
         image, centred, out_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border
     )
+
+
+def _needed(matrix: np.ndarray, out_wh: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """The part (left, top, right, bottom) of a picture (H, W, ...) that is seen, with a rim; at least one pixel."""
+    height, width = shape[:2]
+    corners = transform(invert(matrix), np.array([[0, 0], [out_wh[0], 0], [0, out_wh[1]], out_wh], dtype=np.float64))
+    low, high = np.floor(corners.min(axis=0)) - 2, np.ceil(corners.max(axis=0)) + 2
+    left, top = (int(min(max(v, 0), size - 1)) for v, size in zip(low, (width, height), strict=True))
+    right, bottom = int(max(min(high[0], width), left + 1)), int(max(min(high[1], height), top + 1))
+    return left, top, right, bottom

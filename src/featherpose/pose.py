@@ -35,13 +35,13 @@ class Pose:
                 f"a pose of skeleton '{self.skeleton.name}' needs xy ({joints}, 2) and score ({joints},), "
                 f"got {xy.shape} and {score.shape}"
             )
-        if not (np.isfinite(xy).all() and np.isfinite(score).all()):
+        box = None if self.box_xyxy is None else np.asarray(self.box_xyxy, dtype=np.float32).reshape(4)
+        if not all(np.isfinite(v).all() for v in (xy, score, self.pose_score, 0 if box is None else box)):
             raise ValueError("a pose has a coordinate or score that is not a number")
         object.__setattr__(self, "xy", xy)
         object.__setattr__(self, "score", score)
         object.__setattr__(self, "pose_score", float(self.pose_score))
-        if self.box_xyxy is not None:
-            object.__setattr__(self, "box_xyxy", np.asarray(self.box_xyxy, dtype=np.float32).reshape(4))
+        object.__setattr__(self, "box_xyxy", box)
 
     def to_dict(self) -> dict:
         """Plain numbers by joint name, rounded to .01 px and .001 score, for JSON."""

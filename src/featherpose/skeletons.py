@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,16 @@ class Skeleton:
     """K standard deviations of human labelling per joint, relative to the object scale (COCO: k_i = 2 sigma_i)."""
 
     def __post_init__(self) -> None:
+        if not _is_list(self.joints) or not all(isinstance(joint, str) for joint in self.joints):
+            raise ValueError(f"skeleton '{self.name}': joints must be a list of names, got {self.joints!r}")
         object.__setattr__(self, "joints", tuple(self.joints))
-        object.__setattr__(self, "flip_pairs", tuple(tuple(pair) for pair in self.flip_pairs))
-        object.__setattr__(self, "bones", tuple(tuple(pair) for pair in self.bones))
+        for key in ("flip_pairs", "bones"):
+            pairs = getattr(self, key)
+            if not _is_list(pairs) or not all(_is_list(pair) and len(pair) == 2 for pair in pairs):
+                raise ValueError(f"skeleton '{self.name}': each of {key} must be a pair of joint names, got {pairs!r}")
+            object.__setattr__(self, key, tuple(tuple(pair) for pair in pairs))
+        if not _is_list(self.sigmas) or not all(isinstance(s, Real) for s in self.sigmas):
+            raise ValueError(f"skeleton '{self.name}': sigmas must be a list of numbers, got {self.sigmas!r}")
         sigmas = tuple(float(s) for s in self.sigmas) or (DEFAULT_SIGMA,) * len(self.joints)
         object.__setattr__(self, "sigmas", sigmas)
         if not self.joints:
@@ -83,6 +91,8 @@ class Skeleton:
     @staticmethod
     def from_dict(facts: dict) -> Skeleton:
         """Inverse of `to_dict`; ValueError when a key is missing or unknown."""
+        if not isinstance(facts, dict):
+            raise ValueError(f"skeleton: must be a table with a name and joints, got {facts!r}")
         known = {"name", "joints", "flip_pairs", "bones", "sigmas"}
         for key in facts:
             if key not in known:
@@ -91,6 +101,10 @@ class Skeleton:
             if key not in facts:
                 raise ValueError(f"skeleton: the key '{key}' is missing")
         return Skeleton(**facts)
+
+
+def _is_list(value) -> bool:
+    return isinstance(value, (list, tuple, np.ndarray))
 
 
 DEFAULT_SIGMA = 0.08
@@ -105,8 +119,8 @@ def did_you_mean(word: str, choices) -> str:
 
 
 def canonical_joint_name(name: str) -> str:
-    """One spelling for a joint: 'Left Shoulder', 'leftShoulder' and 'l_shoulder' all give 'left_shoulder'."""
-    words = re.sub(r"([a-z])([A-Z])", r"\1_\2", name.strip())
+    """One spelling for a joint: 'Left Shoulder', 'leftShoulder', 'LShoulder' and 'l_shoulder' all give 'left_shoulder'."""
+    words = re.sub(r"([a-z])([A-Z])|^([LR])([A-Z][a-z])", r"\1\3_\2\4", name.strip())
     words = re.sub(r"[\s\-.]+", "_", words).lower().strip("_")
     side = {"l": "left", "r": "right"}
     parts = words.split("_")

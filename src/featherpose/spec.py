@@ -50,10 +50,14 @@ class ModelSpec:
             raise ValueError(f"model '{self.name}': input_size must be two multiples of 32, got {self.input_size}")
         object.__setattr__(self, "input_size", size)
         if self.outputs not in OUTPUTS:
-            raise ValueError(f"model '{self.name}': unknown outputs '{self.outputs}'{did_you_mean(self.outputs, OUTPUTS)}")
+            raise ValueError(
+                f"model '{self.name}': unknown outputs '{self.outputs}'{did_you_mean(self.outputs, OUTPUTS)}"
+            )
         for key in ("joint_threshold", "pose_threshold"):
             if not 0 <= getattr(self, key) <= 1:
                 raise ValueError(f"model '{self.name}': {key} must lie in [0, 1], got {getattr(self, key)}")
+        if not self.crop_margin > 0:
+            raise ValueError(f"model '{self.name}': crop_margin must be positive, got {self.crop_margin}")
 
     def to_json(self) -> str:
         """One line of JSON, with the pixel convention and the input contract spelled out for other languages."""
