@@ -28,6 +28,8 @@ def export(
     """
     if model.suffix.lower() != ".safetensors":
         raise ValueError(f"{model}: expected a trained model, a .safetensors file as `featherpose train` writes it")
+    if not model.is_file():  # told before torch is loaded, which takes seconds
+        raise FileNotFoundError(f"{model}: there is no such model file")
     if out is None:
         out = model.with_name(f"{model.stem}_joints.onnx") if decoder else model.with_suffix(".onnx")
 
