@@ -15,6 +15,7 @@ from featherpose.models.layers import (
     Conv2d,
     ConvNorm,
     FastSigmoid,
+    has_folded_norms,
     make_divisible,
     set_folded,
     unfold_batch_norms,
@@ -240,9 +241,12 @@ def test_unfolding_gives_the_measured_statistics():
 def test_after_unfolding_training_starts_from_the_same_function():
     """Live statistics of the measured pictures are the stored ones, so train mode computes what eval mode does."""
     network = torch.nn.Sequential(ConvNorm(3, 4, 3, act="relu"), ConvNorm(4, 4, 1, act="linear"))
+    assert not has_folded_norms(network)
     for unit in network:
         set_folded(unit, torch.randn_like(unit.conv.weight), torch.randn(4))
     batch = torch.randn(8, 3, 8, 8)
+    assert has_folded_norms(network)
     unfold_batch_norms(network, [batch])
+    assert not has_folded_norms(network)
     with torch.no_grad():
         torch.testing.assert_close(network.train()(batch), network.eval()(batch), rtol=1e-3, atol=1e-3)

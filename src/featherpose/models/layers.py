@@ -104,6 +104,15 @@ def set_folded(unit: ConvNorm, weight: Tensor, bias: Tensor) -> None:
     unit.norm.bias.copy_(bias)
 
 
+def has_folded_norms(network: nn.Module) -> bool:
+    """Whether a batch norm is as `set_folded` leaves it: without statistics, to be unfolded before training."""
+    return any(
+        bool((unit.norm.running_mean == 0).all() and (unit.norm.running_var == 1 - unit.norm.eps).all())
+        for unit in network.modules()
+        if isinstance(unit, ConvNorm)
+    )
+
+
 @torch.no_grad()
 def unfold_batch_norms(network: nn.Module, batches: list[Tensor]) -> None:
     """Gives folded batch norms the statistics of real pictures, without changing what the network computes.

@@ -24,7 +24,7 @@ from featherpose.data.loader import Loader, Part, Photos
 from featherpose.data.readers import read_dataset
 from featherpose.losses import Criterion
 from featherpose.models.files import load_network, save_model
-from featherpose.models.layers import unfold_batch_norms
+from featherpose.models.layers import has_folded_norms, unfold_batch_norms
 from featherpose.skeletons import load_skeleton
 from featherpose.spec import ModelSpec
 from featherpose.systems import build_network
@@ -151,7 +151,10 @@ class Run:
         facts = self.recipe.model.network
         if init.endswith(".safetensors") and _is_model(Path(init)):
             network, spec = load_network(Path(init))
-            return network if spec.network == facts and spec.skeleton == self.skeleton else self._warm_start(network)
+            network = network if spec.network == facts and spec.skeleton == self.skeleton else self._warm_start(network)
+            if has_folded_norms(network):  # an imported model; live statistics would change what it computes
+                unfold_batch_norms(network, [(batch + 1) * 127.5 for batch in self._some_photos()])
+            return network
         network = build_network(facts, len(self.skeleton))
         if init:
             from featherpose.importers.classifier import load_classifier
