@@ -80,7 +80,7 @@ def draw_bodies(
             scene.add(layer, owner=person + 1, shade=crease_shadow(layer.depth, 0.07 * metre))
     for occluder in occluders:
         scene.cover(occluder)
-    image = cv2.resize(cv2.cvtColor(scene.pixels, cv2.COLOR_RGBA2RGB), size_wh, interpolation=cv2.INTER_AREA)
+    image = cv2.cvtColor(cv2.resize(scene.pixels, size_wh, interpolation=cv2.INTER_AREA), cv2.COLOR_RGBA2RGB)
     return image, label_bodies(bodies, layers, scene, camera, size_wh, name)
 
 
@@ -96,9 +96,9 @@ class _Scene:
 
     def __init__(self, backdrop: np.ndarray) -> None:
         large_wh = (backdrop.shape[1] * SUPERSAMPLE, backdrop.shape[0] * SUPERSAMPLE)
-        large = cv2.resize(backdrop, large_wh, interpolation=cv2.INTER_LINEAR)
-        self.pixels = cv2.cvtColor(large, cv2.COLOR_RGB2RGBA)  # the last channel becomes the part number
-        self.pixels[..., 3] = 0
+        pixels = cv2.cvtColor(backdrop, cv2.COLOR_RGB2RGBA)
+        pixels[..., 3] = 0  # the last channel becomes the part number
+        self.pixels = cv2.resize(pixels, large_wh, interpolation=cv2.INTER_LINEAR)
         self.depth = np.full(large_wh[::-1], np.inf, dtype=np.float32)
         self.owner = np.zeros(large_wh[::-1], dtype=np.uint8)  # 0 nobody, i + 1 figure i
 

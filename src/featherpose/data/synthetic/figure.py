@@ -242,18 +242,17 @@ def _arm(figure: Figure, bones: Bones, side: str, face_size: float) -> list[Mesh
     knuckles = wrist + 0.085 * unit * down
     fine = face_size < 0.022
     fingers = [(-0.028, 0.060, 0.0085), (-0.010, 0.072, 0.0095), (0.010, 0.078, 0.0095), (0.029, 0.070, 0.009)]
-    for offset, length, radius in fingers if fine else [(0.0, 0.072, 0.033)]:
-        meshes.append(
-            face_set(
-                _finger(knuckles + offset * unit * forward, down, inward, forward, grip, length * unit, radius * unit, fine),
-                colour * (0.97 if offset > 0 else 1.0), part=part, gloss=0.05,
-            )
-        )  # fmt: skip
+    offset, length, radius = np.array(fingers if fine else [(0.0, 0.072, 0.033)]).T * unit
+    roots = knuckles + offset[:, None] * forward
+    thin = radius if fine else np.array([0.011 * unit])
+    tone = np.where(np.arange(len(offset)) % 2, 0.95, 1.0)[:, None, None, None]
+    faces = _fingers(roots, down, inward, forward, grip, length, thin, radius)
+    meshes.append(face_set(faces, colour * (tone + np.zeros((*faces.shape[:3], 1))), part=part, gloss=0.05))
     thumb_down = (0.75 * down + 0.55 * forward + 0.25 * inward) / 0.963
     root = wrist + 0.03 * unit * down + 0.028 * unit * forward
-    thumb = _finger(
-        root, thumb_down, inward, np.cross(inward, thumb_down), 0.3 * grip, 0.075 * unit, 0.0115 * unit, True
-    )
+    size = np.array([0.0115 * unit])
+    sideways = np.cross(inward, thumb_down) * sign
+    thumb = _fingers(root[None], thumb_down, inward, sideways, 0.3 * grip, np.array([0.075 * unit]), size, size)
     meshes.append(face_set(thumb, colour, part=part, gloss=0.05))
     return meshes
 
@@ -275,28 +274,22 @@ def _shoulder(shape: BodyShape, look: Look, bones: Bones, side: str, sign: float
     return face_set(faces, look.top.paint(along, 0 * along), part=PARTS["torso"], gloss=0.02)
 
 
-def _finger(
-    root: np.ndarray,
-    down: np.ndarray,
-    inward: np.ndarray,
-    across: np.ndarray,
-    grip: float,
-    length: float,
-    radius: float,
-    fine: bool,
-) -> np.ndarray:
-    """Faces of a finger (or of all four as a mitten) that curls by `grip` degrees at each of two knuckles."""
+def _fingers(
+    roots: np.ndarray, down: np.ndarray, inward: np.ndarray, across: np.ndarray, grip: float, length: np.ndarray,
+    thin: np.ndarray, wide: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """(N, 3, 6, 4, 3) faces of N fingers that curl by `grip` degrees at each of two knuckles; (3,) ways, metres."""
     bend = np.deg2rad(np.array([0.2, 0.55, 1.25, 1.9]) * grip)[:, None]
     ways = np.cos(bend) * down + np.sin(bend) * inward
-    steps = np.concatenate([np.zeros((1, 3)), np.cumsum(ways[:3] * length / 3, axis=0)])
-    centre = root + steps
-    front = np.broadcast_to(across, ways.shape)
-    left = cross(-ways, front)
-    frame = np.stack([left, -ways, front], axis=2)
-    taper = np.array([1.0, 1.0, 0.92, 0.55])
-    thin = radius if fine else 0.011 * radius / 0.033
-    faces = skin_of(ring_points(centre, frame, thin * taper, radius * taper, 6))
-    return faces if np.dot(np.cross(left[0], -ways[0]), front[0]) > 0 else faces[:, :, ::-1]
+    steps = np.concatenate([np.zeros((1, 3)), np.cumsum(ways[:3], axis=0) / 3])
+    centre = roots[:, None] + length[:, None, None] * steps
+    front = across / np.linalg.norm(across)
+    left = cross(-ways, np.broadcast_to(front, ways.shape))
+    frame = np.tile(np.stack([left, -ways, np.broadcast_to(front, ways.shape)], axis=2), (len(roots), 1, 1))
+    taper = np.tile([1.0, 1.0, 0.92, 0.55], len(roots))
+    rings = ring_points(centre.reshape(-1, 3), frame, np.repeat(thin, 4) * taper, np.repeat(wide, 4) * taper, 6)
+    rows = np.delete(np.arange(len(rings) - 1), np.arange(3, len(rings) - 1, 4))  # not from one finger to the next
+    return skin_of(rings)[rows].reshape(len(roots), 3, 6, 4, 3)
 
 
 FOOT = rounded(np.array([

@@ -13,7 +13,7 @@ from featherpose.data.synthetic.backdrop import BACKDROPS, HAS_GROUND
 from featherpose.data.synthetic.body import bones_of, turn
 from featherpose.data.synthetic.draw import Occluder, draw_bodies, face_size_for
 from featherpose.data.synthetic.figure import Body, Figure, body_of
-from featherpose.data.synthetic.look import Look, random_look
+from featherpose.data.synthetic.look import random_look
 from featherpose.data.synthetic.mesh import Mesh, box, face_set, join, moved
 from featherpose.data.synthetic.poses import POSES, random_pose, random_shape
 from featherpose.data.synthetic.render import Camera, Light
@@ -103,7 +103,7 @@ def paint_backdrop(rng: np.random.Generator, kind: str, size_wh: tuple[int, int]
     small_wh = (size_wh[0] // half, size_wh[1] // half)
     centre = (camera.centre_xy[0] / half, camera.centre_xy[1] / half)
     picture = BACKDROPS[kind][1](rng, small_wh, replace(camera, focal=camera.focal / half, centre_xy=centre))
-    picture = cv2.convertScaleAbs(np.maximum(picture, 0), alpha=255 * float(rng.uniform(0.7, 1.15)))
+    picture = cv2.convertScaleAbs(picture, alpha=float(rng.uniform(0.7, 1.15)))
     if blur > 0:
         picture = cv2.GaussianBlur(picture, (0, 0), blur / half)
     return picture if half == 1 else cv2.resize(picture, size_wh, interpolation=cv2.INTER_LINEAR)

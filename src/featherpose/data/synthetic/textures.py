@@ -1,6 +1,6 @@
 """Flat pictures of what the world is made of: noise, cloth of clouds, grass, planks, tiles, bricks, wallpaper.
 
-Every function gives (size, size, 3) or (h, w) arrays of float32 in about [0, 1]; the tiling ones join at their edges.
+Fields are (h, w) float32 around 0; pictures are (h, w, 3) uint8 RGB; colours are (3,) floats in [0, 1].
 """
 
 from __future__ import annotations
@@ -35,9 +35,21 @@ def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def coloured(field: np.ndarray, dark: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """(h, w, 3): from `dark` at -1 to `light` at 1."""
-    share = np.clip(field * 0.5 + 0.5, 0, 1)[..., None]
-    return np.asarray(dark, dtype=np.float32) + share * np.subtract(light, dark).astype(np.float32)
+    """(h, w, 3) uint8: from `dark` at -1 to `light` at 1."""
+    level = cv2.convertScaleAbs(np.maximum(field, -1), alpha=127.5, beta=127.5)
+    share = np.linspace(0, 1, 256)[:, None]
+    palette = np.clip((np.asarray(dark) * (1 - share) + np.asarray(light) * share) * 255 + 0.5, 0, 255).astype(np.uint8)
+    return cv2.LUT(cv2.merge([level] * 3), palette.reshape(1, 256, 3))
+
+
+def toned(colour: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8: one colour, brightened and darkened by a field of factors around 1."""
+    return coloured(factor - 1, np.zeros(3), 2 * np.asarray(colour))
+
+
+def as_pixels(picture: np.ndarray) -> np.ndarray:
+    """uint8 of a float picture in [0, 1]."""
+    return cv2.convertScaleAbs(np.maximum(picture, 0), alpha=255)
 
 
 def muted(rng: np.random.Generator, low: float, high: float, chroma: float) -> np.ndarray:
@@ -82,12 +94,12 @@ def planks(rng: np.random.Generator, size: int) -> np.ndarray:
     board = np.arange(size) * count // size
     tone = 1 + 0.12 * rng.standard_normal(count).astype(np.float32)[board]
     grain = cv2.resize(rng.standard_normal((8, size), dtype=np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
-    picture = np.asarray(base, dtype=np.float32) * (tone[None, :] + 0.06 * grain)[..., None]
+    picture = toned(base, tone[None, :] + 0.06 * grain)
     seam = np.flatnonzero(np.diff(board, prepend=-1))
-    picture[:, seam] *= 0.55
+    picture[:, seam] //= 2
     for i, column in enumerate(seam):
         row = int(rng.integers(size))
-        picture[row, column : (seam[i + 1] if i + 1 < count else size)] *= 0.6
+        picture[row, column : (seam[i + 1] if i + 1 < count else size)] //= 2
     return picture
 
 
@@ -98,14 +110,16 @@ def tiles(rng: np.random.Generator, size: int) -> np.ndarray:
     second = muted(rng, 0.2, 0.9, 0.12) if rng.random() < 0.35 else first
     cell = np.arange(size) * count // size
     odd = (cell[:, None] + cell[None, :]) % 2
-    picture = np.where(odd[..., None], first, second).astype(np.float32)
     tone = 1 + 0.06 * rng.standard_normal((count, count)).astype(np.float32)[cell[:, None], cell[None, :]]
-    picture = picture * (tone + _grain(rng, size, 0.02))[..., None]
+    tone += _grain(rng, size, 0.02)
+    picture = toned(first, tone)
+    if second is not first:
+        cv2.copyTo(toned(second, tone), odd.astype(np.uint8), picture)
     gap = np.flatnonzero(np.diff(cell, prepend=-1))
-    shade = rng.uniform(0.5, 1.2)
+    joint = as_pixels(first * rng.uniform(0.5, 1.2)).reshape(3)
     for offset in (0, 1):
-        picture[np.minimum(gap + offset, size - 1)] = np.clip(first * shade, 0, 1)
-        picture[:, np.minimum(gap + offset, size - 1)] = np.clip(first * shade, 0, 1)
+        picture[np.minimum(gap + offset, size - 1)] = joint
+        picture[:, np.minimum(gap + offset, size - 1)] = joint
     return picture
 
 
@@ -120,18 +134,15 @@ def bricks(rng: np.random.Generator, size: int) -> np.ndarray:
     column = shifted.astype(int) % columns
     tone = 1 + 0.12 * rng.standard_normal((rows, columns)).astype(np.float32)[row[:, None], column]
     mortar = (y % 1 < 0.14)[:, None] | (shifted % 1 < 0.06)
-    picture = np.asarray(base, dtype=np.float32) * (tone + _grain(rng, size, 0.05))[..., None]
-    picture[mortar] = np.clip(muted(rng, 0.5, 0.8, 0.03), 0, 1)
+    picture = toned(base, tone + _grain(rng, size, 0.05))
+    picture[mortar] = as_pixels(muted(rng, 0.5, 0.8, 0.03)).reshape(3)
     return picture
 
 
 def plaster(rng: np.random.Generator, size: int) -> np.ndarray:
     """A painted wall."""
     base = muted(rng, 0.45, 0.95, 0.12)
-    return (
-        base.astype(np.float32)
-        * (1 + 0.025 * fractal(rng, (size, size), cells=4) + _grain(rng, size, 0.008))[..., None]
-    )
+    return toned(base, 1 + np.float32(0.025) * fractal(rng, (size, size), cells=4) + _grain(rng, size, 0.008))
 
 
 def wallpaper(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -140,13 +151,13 @@ def wallpaper(rng: np.random.Generator, size: int) -> np.ndarray:
     x = np.linspace(0, 2 * np.pi, size, endpoint=False, dtype=np.float32)
     count, kind = int(rng.integers(3, 14)), int(rng.integers(4))
     if kind == 0:
-        field = np.broadcast_to(np.sign(np.sin(count * x)), (size, size))
+        field = np.tile(np.sign(np.sin(count * x)), (size, 1))
     elif kind == 1:
         field = np.where(np.sin(count * x)[:, None] * np.sin(count * x)[None, :] > 0.6, 1.0, -1.0)
     elif kind == 2:
-        field = np.broadcast_to(np.where(np.sin(count * x) > 0.97, 1.0, -1.0), (size, size))
+        field = np.tile(np.where(np.sin(count * x) > 0.97, 1.0, -1.0), (size, 1))
     else:
-        field = np.broadcast_to(np.sin(2 * count * x + np.sin(3 * x)), (size, size))
+        field = np.tile(np.sin(2 * count * x + np.sin(3 * x)), (size, 1))
     return coloured(field, base, second)
 
 
