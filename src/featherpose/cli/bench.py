@@ -31,7 +31,7 @@ def bench(
     import numpy as np
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from featherpose import bench as measuring
     from featherpose.cli.progress import rate_bar
@@ -70,7 +70,7 @@ def bench(
     if as_markdown:
         print(measuring.markdown(facts), end="")
         return
-    table = Table("model", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    table = Table(Column("model", overflow="fold"), box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in (*measuring.STAGES, "decode / network"):
         table.add_column(name, justify="right")
     for label, size, input_size, *stages, fastest, share in measuring.rows(facts):
