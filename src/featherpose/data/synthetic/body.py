@@ -68,7 +68,7 @@ class BodyPose:
 LIMITS = {
     "bend": (-35, 80), "side": (-45, 45), "twist": (-50, 50), "nod": (-45, 55), "turn": (-75, 75), "tilt": (-35, 35),
     "arm_raise": (-45, 178), "arm_plane": (-45, 160), "arm_twist": (-90, 95), "elbow": (0, 150), "wrist": (-60, 60),
-    "grip": (0, 95), "leg_raise": (-35, 125), "leg_plane": (-20, 180), "leg_twist": (-40, 60), "knee": (0, 150),
+    "grip": (0, 95), "leg_raise": (-35, 125), "leg_plane": (-20, 180), "leg_twist": (-40, 80), "knee": (0, 150),
     "ankle": (-30, 55),
 }  # fmt: skip
 """Degrees a healthy adult reaches (rounded from textbook ranges of motion; a limit for drawing, not for medicine)."""
@@ -202,7 +202,7 @@ def spine_at(shape: BodyShape, pose: BodyPose, share: np.ndarray) -> tuple[np.nd
     return inside + beyond[:, None] * frame[:, :, 1], frame
 
 
-FACE_POINTS = {"nose": (0.0, -0.13, 0.53), "eye": (0.138, 0.03, 0.385), "ear": (0.335, -0.02, -0.04)}
+FACE_POINTS = {"nose": (0.0, -0.13, 0.49), "eye": (0.138, 0.03, 0.385), "ear": (0.335, -0.02, -0.04)}
 """Where the face's joints are in the head's frame, as a share of the head's height from the head's centre; left side."""
 
 

@@ -15,7 +15,7 @@ from featherpose.data.synthetic.mesh import Mesh
 from featherpose.data.synthetic.render import SUPERSAMPLE, Camera, Layer, Light, crease_shadow, render
 from featherpose.skeletons import COCO17
 
-FACE_PIXELS = 3.4
+FACE_PIXELS = 4.0
 """Edge of a face in pixels of the picture: below that, finer faces are not seen any more."""
 
 
@@ -40,15 +40,16 @@ def draw_figures(
     props: Sequence[Mesh] = (),
     occluders: Sequence[Occluder] = (),
     shadow: float = 0.35,
+    detail: float = 1.0,
     name: str = "synthetic",
 ) -> tuple[np.ndarray, Sample]:
     """Draws figures before a backdrop: (H, W, 3) uint8 RGB and its labels.
 
     `backdrop` is (H, W, 3), uint8 or float in [0, 1], and gives the size; `props` are furniture in the world; `shadow` is
-    how dark the shadows on the ground are, 0 to 1. The same arguments give the same picture, bit for bit. The labels are
+    how dark the shadows on the ground are, 0 to 1; `detail` above 1 draws with finer faces. The same arguments give the same picture, bit for bit. The labels are
     those of `label_bodies`; figures of which nothing is in the picture have none.
     """
-    bodies = [body_of(figure, face_size_for(figure, camera)) for figure in figures]
+    bodies = [body_of(figure, face_size_for(figure, camera, detail)) for figure in figures]
     return draw_bodies(
         bodies, camera, backdrop, light=light or Light(), props=props, occluders=occluders, shadow=shadow, name=name
     )
@@ -84,11 +85,11 @@ def draw_bodies(
     return image, label_bodies(bodies, layers, scene, camera, size_wh, name)
 
 
-def face_size_for(figure: Figure, camera: Camera) -> float:
-    """Edge of the faces in metres at which a figure looks smooth through a camera."""
+def face_size_for(figure: Figure, camera: Camera, detail: float = 1.0) -> float:
+    """Edge of the faces in metres at which a figure looks smooth through a camera; `detail` 2 halves it."""
     middle = np.array([figure.place[0], 0.5, figure.place[1]])
     depth = max(float(camera.project(middle)[1]), 0.5)
-    return float(np.clip(FACE_PIXELS * depth / camera.focal, 0.008, 0.06))
+    return float(np.clip(FACE_PIXELS * depth / camera.focal / detail, 0.006, 0.06))
 
 
 class _Scene:

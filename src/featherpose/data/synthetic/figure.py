@@ -90,7 +90,7 @@ def body_of(figure: Figure, face_size: float = 0.025) -> Body:
 
 
 TORSO = rounded(np.array([
-    (-0.24, 0.050, 0.040, -0.015), (-0.17, 0.140, 0.095, -0.018), (-0.06, 0.172, 0.114, -0.018), (0.06, 0.170, 0.116, -0.018),
+    (-0.27, 0.002, 0.002, -0.015), (-0.25, 0.050, 0.040, -0.015), (-0.17, 0.140, 0.095, -0.018), (-0.06, 0.172, 0.114, -0.018), (0.06, 0.170, 0.116, -0.018),
     (0.20, 0.153, 0.103, -0.008), (0.38, 0.132, 0.092, 0.002), (0.55, 0.142, 0.100, 0.006), (0.74, 0.160, 0.110, 0.008),
     (0.88, 0.166, 0.102, 0.000), (0.97, 0.164, 0.084, -0.008), (1.03, 0.146, 0.066, -0.012), (1.08, 0.108, 0.058, -0.012),
     (1.13, 0.070, 0.055, -0.010), (1.20, 0.055, 0.056, -0.004), (1.36, 0.053, 0.057, 0.0),
@@ -101,8 +101,8 @@ TORSO = rounded(np.array([
 def _torso(figure: Figure, bones: Bones, face_size: float) -> Mesh:
     shape, look = figure.shape, figure.look
     scale = shape.torso / 0.5
-    rings, around = _counts(1.58 * shape.torso, 0.15 * scale, face_size, most=52)
-    s = np.linspace(1.36, -0.24, rings)  # from the neck down
+    rings, around = _counts(1.61 * shape.torso, 0.15 * scale, face_size, most=52)
+    s = np.linspace(1.36, -0.27, rings)  # from the neck down
     hem = look.hem
     s = np.sort(np.concatenate([s, [hem - 0.004, hem + 0.004]]))[::-1]
     wide, deep, shift = read_table(TORSO, s)
@@ -162,14 +162,14 @@ def _torso(figure: Figure, bones: Bones, face_size: float) -> Mesh:
 
 
 ARM = rounded(np.array([
-    (-0.155, 0.010, 0.010, 0.0), (-0.14, 0.026, 0.028, 0.0), (-0.08, 0.043, 0.047, 0.0), (0.06, 0.052, 0.058, 0.0), (0.30, 0.048, 0.054, 0.0),
+    (-0.155, 0.001, 0.001, 0.0), (-0.150, 0.016, 0.018, 0.0), (-0.130, 0.029, 0.032, 0.0), (-0.08, 0.043, 0.047, 0.0), (0.06, 0.052, 0.058, 0.0), (0.30, 0.048, 0.054, 0.0),
     (0.70, 0.042, 0.044, 0.0), (0.95, 0.038, 0.038, 0.0), (1.05, 0.038, 0.038, 0.0), (1.22, 0.040, 0.043, 0.0), (1.60, 0.033, 0.035, 0.0),
     (1.88, 0.024, 0.028, 0.0), (2.00, 0.021, 0.028, 0.0),
 ]))  # fmt: skip
 """Share of the upper arm (0..1) or 1 + share of the forearm, half width (palm to back), half depth, shift forward."""
 
 LEG = rounded(np.array([
-    (-0.16, 0.025, 0.025, -0.01), (-0.12, 0.050, 0.055, -0.01), (0.00, 0.072, 0.088, -0.010), (0.25, 0.077, 0.088, 0.0),
+    (-0.16, 0.001, 0.001, -0.01), (-0.155, 0.025, 0.028, -0.01), (-0.12, 0.052, 0.058, -0.01), (0.00, 0.072, 0.088, -0.010), (0.25, 0.077, 0.088, 0.0),
     (0.60, 0.065, 0.070, 0.004), (0.92, 0.052, 0.056, 0.006), (1.03, 0.050, 0.054, 0.004), (1.14, 0.047, 0.052, -0.006),
     (1.33, 0.050, 0.057, -0.014), (1.60, 0.040, 0.045, -0.008), (1.88, 0.031, 0.036, -0.004), (2.00, 0.032, 0.038, -0.004),
     (2.07, 0.031, 0.040, 0.0),
@@ -260,7 +260,7 @@ def _arm(figure: Figure, bones: Bones, side: str, face_size: float) -> list[Mesh
 def _shoulder(shape: BodyShape, look: Look, bones: Bones, side: str, sign: float) -> Mesh:
     """The muscle between neck and shoulder, which follows a raised arm."""
     scale, chest = shape.torso / 0.5, bones.frames["chest"]
-    inner = bones.origins["chest"] + chest @ np.array([sign * 0.07, -0.01, -0.01]) * scale
+    inner = bones.origins["chest"] + chest @ np.array([sign * 0.07, -0.025, -0.01]) * scale
     outer = bones.origins[f"{side}_shoulder"]
     outward = (outer - inner) / np.linalg.norm(outer - inner)
     front = chest[:, 2] - (chest[:, 2] @ outward) * outward
@@ -268,7 +268,7 @@ def _shoulder(shape: BodyShape, look: Look, bones: Bones, side: str, sign: float
     frame = np.stack([np.cross(-outward, front), -outward, front], axis=1)
     share = np.array([0.0, 0.4, 0.75, 1.0, 1.15])
     centre = inner + share[:, None] * (outer - inner)
-    radius = np.array([0.060, 0.056, 0.050, 0.042, 0.015]) * scale + look.top.thickness
+    radius = np.array([0.052, 0.050, 0.047, 0.042, 0.015]) * scale + look.top.thickness
     faces = skin_of(ring_points(centre, np.broadcast_to(frame, (5, 3, 3)), radius, radius * 1.1, 10))
     along = np.broadcast_to(np.linspace(0.40, 0.50, 4)[:, None] * scale, faces.shape[:2])
     return face_set(faces, look.top.paint(along, 0 * along), part=PARTS["torso"], gloss=0.02)
@@ -353,16 +353,20 @@ def _skirt(figure: Figure, bones: Bones, face_size: float) -> Mesh:
     left /= np.linalg.norm(left, axis=1, keepdims=True) + 1e-9
     frame = np.stack([left, up, cross(left, up)], axis=2)
     radius = read_table(LEG, np.maximum(t, 0))[0] * scale * (0.3 + 0.7 * shape.girth)
+    radius = radius + look.bottom.thickness + 0.03 * look.bottom.loose * np.clip(t, 0, 1)
     flare = look.skirt_flare * np.clip(t + 0.1, 0, None) * 0.12 * scale
-    hips = np.interp(t, [-0.42, -0.15, 0.0, 0.15], [0.150, 0.170, 0.180, 0.0]) * scale * shape.girth
-    wide = np.maximum(distance / 2 + radius, hips) + flare + 0.012
-    deep = (
-        np.maximum(
-            radius * 1.25, np.interp(t, [-0.42, -0.15, 0.1, 0.3], [0.108, 0.120, 0.118, 0.0]) * scale * shape.girth
-        )
-        + flare
-        + 0.014
+    # Round the hips it has to clear the torso and whatever hangs over it.
+    clear = scale * shape.girth
+    hips_wide = (
+        np.interp(t, [-0.42, -0.15, 0.0, 0.15, 0.3], [0.160, 0.182, 0.192, 0.185, 0.0])
+        * clear
+        * shape.hip
+        / 0.095
+        / scale
     )
+    hips_deep = np.interp(t, [-0.42, -0.15, 0.1, 0.3], [0.112, 0.132, 0.132, 0.0]) * clear
+    wide = np.maximum(distance / 2 + radius, hips_wide) + flare + 0.012
+    deep = np.maximum(radius * 1.25, hips_deep) + flare + 0.016
     points = ring_points(middle, frame, wide, deep, around)
     angle = np.arange(around) * (2 * np.pi / around)
     pleats = 0.05 * look.skirt_flare * np.sin(angle * 9)[None, :] * np.clip(t, 0, 1)[:, None]

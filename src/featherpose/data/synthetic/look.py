@@ -49,7 +49,7 @@ class Cloth:
         colour = np.asarray(self.colour) + np.asarray(share, dtype=np.float64)[..., None] * np.subtract(
             self.second, self.colour
         )
-        return colour * (0.97 + 0.06 * self.grain(*along.shape))[..., None]
+        return colour * (0.98 + 0.04 * self.grain(*along.shape))[..., None]
 
     def grain(self, rows: int, columns: int) -> np.ndarray:
         """(rows, columns) in [0, 1): the same every time."""

@@ -122,19 +122,14 @@ def _sit(rng: np.random.Generator) -> Angles:
 
 def _sit_floor(rng: np.random.Generator) -> Angles:
     u = rng.uniform
+    lean = u(-20, 5)
     if rng.random() < 0.5:  # cross-legged
-        legs = {
-            "leg_raise": u(85, 95),
-            "leg_plane": u(45, 58),
-            "leg_twist": u(35, 50),
-            "knee": u(118, 132),
-            "ankle": 20,
-        }
+        # The angles that bring the ankles lowest and nearest the middle, found by trying all of them.
+        legs = {"leg_raise": u(98, 108) + lean, "leg_plane": u(28, 40), "leg_twist": u(70, 80), "knee": u(136, 148)}
     else:
-        legs = {"leg_raise": u(80, 115), "leg_plane": u(5, 25), "knee": u(10, 120), "ankle": u(0, 15)}
-    return (
-        {"lean": u(-20, 5), "bend": u(0, 30)} | _head(rng) | _arms(rng, "bent", "hang", "forward", "up") | _both(**legs)
-    )
+        knee = u(0, 85)  # the heels on the floor: the thighs rise by half of what the knees bend
+        legs = {"leg_raise": 90 + knee / 2 + lean, "leg_plane": u(5, 25), "knee": knee, "ankle": u(0, 15)}
+    return {"lean": lean, "bend": u(0, 30)} | _head(rng) | _arms(rng, "bent", "hang", "forward", "up") | _both(**legs)
 
 
 def _squat(rng: np.random.Generator) -> Angles:

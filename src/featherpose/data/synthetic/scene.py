@@ -32,18 +32,27 @@ def draw_scene(
     pose: str | None = None,
     backdrop: str | None = None,
     effects: bool = True,
+    detail: float = 1.0,
 ) -> tuple[np.ndarray, Sample]:
     """A random scene: (H, W, 3) uint8 RGB and its labels (`draw.label_bodies`).
 
     `persons` figures are drawn; the first one stands nearest the middle, clearly so, and is the target. `occluders` things
     are put in front of it (None: mostly none). `pose` is a kind of POSES for the target and `backdrop` one of BACKDROPS
-    (None: any). `effects` are what a camera adds: blur, noise, colour casts, JPEG.
+    (None: any). `effects` are what a camera adds: blur, noise, colour casts, JPEG; `detail` above 1 draws the figures
+    more finely and more slowly, for pictures to look at.
 
     The scene takes one number from `rng`, its seed, and nothing else: `photo_id` is `synthetic-SEED`, and `draw_seed`
     with the same arguments draws it again, bit for bit.
     """
     return draw_seed(
-        int(rng.integers(2**53)), size_wh, persons, occluders, pose=pose, backdrop=backdrop, effects=effects
+        int(rng.integers(2**53)),
+        size_wh,
+        persons,
+        occluders,
+        pose=pose,
+        backdrop=backdrop,
+        effects=effects,
+        detail=detail,
     )
 
 
@@ -56,6 +65,7 @@ def draw_seed(
     pose: str | None = None,
     backdrop: str | None = None,
     effects: bool = True,
+    detail: float = 1.0,
 ) -> tuple[np.ndarray, Sample]:
     """The scene of a seed; see `draw_scene`."""
     if persons < 1:
@@ -71,7 +81,7 @@ def draw_seed(
     camera = frame_camera(rng, target, size_wh)
     others = [_beside(rng, random_figure(rng, kind), camera, size_wh, i) for i, kind in enumerate(kinds[1:])]
     figures = [target, *others]
-    bodies = [body_of(figure, face_size_for(figure, camera)) for figure in figures]
+    bodies = [body_of(figure, face_size_for(figure, camera, detail)) for figure in figures]
     seats = [seat_of(rng, *pair) if kind == "sit" else None for *pair, kind in zip(figures, bodies, kinds, strict=True)]
     kind_behind = backdrop or _draw_lot(rng, BACKDROPS)
     behind = paint_backdrop(rng, kind_behind, size_wh, camera)
@@ -171,7 +181,7 @@ def random_light(rng: np.random.Generator) -> Light:
     hard = rng.uniform(0.25, 0.9)
     tint = rng.normal(0, 0.03, 3)
     lamp = tuple(float(v) for v in hard + tint)
-    sky = tuple(float(v) for v in (1.08 - hard) * 0.78 - tint + rng.normal(0, 0.02))
+    sky = tuple(float(v) for v in (1.2 - hard) * 0.78 - tint + rng.normal(0, 0.02))
     return Light(to_light, lamp, sky, tuple(v * 0.6 for v in sky))
 
 
@@ -182,7 +192,7 @@ def _coloured_box(rng: np.random.Generator, low: tuple, high: tuple, colour: np.
 
 def seat_of(rng: np.random.Generator, figure: Figure, body: Body) -> Mesh:
     """A chair, a stool, a bench or a block under somebody who sits."""
-    top = max(body.seat_height + 0.015, 0.06)
+    top = max(body.seat_height + 0.035, 0.06)
     scale = figure.shape.torso / 0.5
     colour = textures.muted(rng, 0.1, 0.8, 0.2)
     wide = float(rng.uniform(0.22, 0.30)) if rng.random() < 0.7 else 0.8
@@ -232,12 +242,12 @@ def random_occluder(rng: np.random.Generator, joints_xy: np.ndarray, size_wh: tu
     side = float(np.maximum(high - low, 8).max())
     x, y = (float(v) for v in rng.uniform(low, high))
     width, height = size_wh
-    kind = int(rng.integers(4))
+    kind = int(rng.choice(4, p=[0.3, 0.15, 0.2, 0.35]))
     if kind == 0:  # a post
         half, slope = side * float(rng.uniform(0.015, 0.06)), float(rng.normal(0, 0.06)) * height
         corners = [(x - half, -2), (x + half, -2), (x + half + slope, height + 2), (x - half + slope, height + 2)]
     elif kind == 1:  # a wall, a table, a row of heads at the lower edge
-        y = float(rng.uniform(low[1] + 0.5 * (high[1] - low[1]), max(high[1], low[1] + 8)))
+        y = float(rng.uniform(low[1] + 0.6 * (high[1] - low[1]), max(high[1], low[1] + 8)))
         slope = float(rng.normal(0, 0.03)) * height
         corners = [(-2, y), (width + 2, y + slope), (width + 2, height + 2), (-2, height + 2)]
     elif kind == 2:  # a rail or a net's edge
@@ -247,7 +257,7 @@ def random_occluder(rng: np.random.Generator, joints_xy: np.ndarray, size_wh: tu
         angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         radius = side * rng.uniform(0.07, 0.18) * (1 + 0.15 * np.sin(angle * rng.integers(1, 5) + rng.uniform(0, 6)))
         corners = np.stack([x + radius * np.cos(angle) * rng.uniform(0.6, 1.4), y + radius * np.sin(angle)], axis=1)
-    texture = 1 + 0.12 * textures.fractal(rng, (48, 48), cells=4)
+    texture = 1 + 0.06 * textures.fractal(rng, (64, 64), cells=4) + 0.05 * textures.noise(rng, (64, 64))
     colour = tuple(float(v) for v in textures.muted(rng, 0.05, 0.9, 0.25))
     return Occluder(np.asarray(corners, dtype=np.float64), colour, texture.astype(np.float32))
 

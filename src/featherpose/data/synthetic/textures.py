@@ -61,11 +61,18 @@ def _grain(rng: np.random.Generator, size: int, amount: float) -> np.ndarray:
     return np.float32(amount) * noise(rng, (size, size))
 
 
+def _seamless(quarter: np.ndarray) -> np.ndarray:
+    """Twice the size: a picture and its mirror images, so that it joins at its edges."""
+    half = np.concatenate([quarter, quarter[:, ::-1]], axis=1)
+    return np.concatenate([half, half[::-1]], axis=0)
+
+
 def grass(rng: np.random.Generator, size: int) -> np.ndarray:
     """Meadow, lawn or dry grass."""
     dark = np.array([0.10, 0.22, 0.05]) + rng.uniform(-0.05, 0.15, 3) * [1.4, 1, 0.6]
-    field = 0.5 * fractal(rng, (size, size), cells=4) + _grain(rng, size, 0.6)
-    return coloured(field, dark, dark + rng.uniform(0.12, 0.3) * np.array([1, 1.1, 0.6]))
+    size //= 2
+    field = np.float32(0.5) * fractal(rng, (size, size), cells=3) + _grain(rng, size, 0.6)
+    return _seamless(coloured(field, dark, dark + rng.uniform(0.12, 0.3) * np.array([1, 1.1, 0.6])))
 
 
 def rough(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -74,17 +81,18 @@ def rough(rng: np.random.Generator, size: int) -> np.ndarray:
         [(0.32, 0.32, 0.33), (0.78, 0.68, 0.50), (0.90, 0.92, 0.95), (0.42, 0.32, 0.23), (0.55, 0.52, 0.50)]
     )[int(rng.integers(5))]
     base = np.clip(base + rng.uniform(-0.08, 0.08, 3), 0, 1)
-    field = 0.6 * fractal(rng, (size, size), cells=3) + _grain(rng, size, 0.5)
-    return coloured(field, base * 0.85, base * 1.12)
+    size //= 2
+    field = np.float32(0.6) * fractal(rng, (size, size), cells=3) + _grain(rng, size, 0.5)
+    return _seamless(coloured(field, base * 0.85, base * 1.12))
 
 
 def water(rng: np.random.Generator, size: int) -> np.ndarray:
     """Ripples."""
     base = np.array([0.14, 0.30, 0.38]) + rng.uniform(-0.08, 0.14, 3)
-    ripples = cv2.resize(
-        fractal(rng, (size // 4, size), cells=5, keep=0.8), (size, size), interpolation=cv2.INTER_LINEAR
-    )
-    return coloured(ripples, base * 0.7, base * 1.4 + 0.05)
+    size //= 2
+    long = fractal(rng, (max(size // 4, 16), size), cells=4, keep=0.8)
+    ripples = cv2.resize(long, (size, size), interpolation=cv2.INTER_LINEAR)
+    return _seamless(coloured(np.float32(0.6) * ripples, base * 0.7, base * 1.3 + 0.05))
 
 
 def planks(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -142,7 +150,9 @@ def bricks(rng: np.random.Generator, size: int) -> np.ndarray:
 def plaster(rng: np.random.Generator, size: int) -> np.ndarray:
     """A painted wall."""
     base = muted(rng, 0.45, 0.95, 0.12)
-    return toned(base, 1 + np.float32(0.025) * fractal(rng, (size, size), cells=4) + _grain(rng, size, 0.008))
+    size //= 2
+    uneven = np.float32(0.025) * fractal(rng, (size, size), cells=4) + _grain(rng, size, 0.008)
+    return _seamless(toned(base, 1 + uneven))
 
 
 def wallpaper(rng: np.random.Generator, size: int) -> np.ndarray:
