@@ -23,7 +23,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from featherpose.geometry import box_of_points
 from featherpose.skeletons import did_you_mean
 
 CURVES = ("gaussian", "exponential")
@@ -70,6 +69,17 @@ class MoveNetCodec:
         for value, choices, name in ((self.curve, CURVES, "curve"), (self.center, CENTERS, "center")):
             if value not in choices:
                 raise ValueError(f"codec movenet: unknown {name} '{value}'{did_you_mean(value, choices)}")
+        for name, low in (("joints", 1), ("stride", 1), ("regression_radius", 0), ("offset_radius", 0)):
+            value = getattr(self, name)
+            if value != int(value) or value < low:
+                raise ValueError(f"codec movenet: {name} must be a whole number, at least {low}, got {value}")
+        if self.sigma_scale < 0:
+            raise ValueError(f"codec movenet: sigma_scale must not be negative, got {self.sigma_scale}")
+        for name in ("center_sigma", "softening"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"codec movenet: {name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.unlabelled_weight <= 1:
+            raise ValueError(f"codec movenet: unlabelled_weight must lie in [0, 1], got {self.unlabelled_weight}")
         if any(v % self.stride for v in self.input_size):
             raise ValueError(f"codec movenet: input_size {self.input_size} is not a multiple of the stride {self.stride}")
         if not 0 < self.sigma_range[0] <= self.sigma_range[1]:
@@ -114,19 +124,18 @@ class MoveNetCodec:
         visibility = np.asarray(visibility)
         labelled = (visibility > 0) & np.isfinite(cells).all(axis=2)
         inside = labelled & (cells >= 0).all(axis=2) & (cells < (width, height)).all(axis=2)
-        for region in [] if ignore_xyxy is None else np.asarray(ignore_xyxy):
-            rows, columns = self._region(region)
+        for rows, columns in [] if ignore_xyxy is None else self._regions(np.asarray(ignore_xyxy)):
             maps["heatmap_weight"][:, rows, columns] = 0
             maps["center_weight"][:, rows, columns] = 0
-        for person in range(len(cells)):
-            self._unlabelled_joints(maps, cells[person], visibility[person], None if box_xyxy is None else box_xyxy[person])
+        low, high = _boxes(cells, labelled)
+        self._unlabelled_joints(maps, low, high, visibility, box_xyxy)
 
         seen = np.flatnonzero(inside.any(axis=1))
         if len(seen) == 0:
             return maps
         cells, labelled, inside = cells[seen], labelled[seen], inside[seen]
-        sigma = np.array([self._sigma(c[known]) for c, known in zip(cells, labelled, strict=True)])
-        middle = np.stack([self._middle(c[known]) for c, known in zip(cells, inside, strict=True)])
+        sigma = np.clip(self.sigma_scale * (high[seen] - low[seen]).max(axis=1), *self.sigma_range)
+        middle = self._middles(cells, inside)
         person, joint = np.nonzero(inside)
         points = cells[person, joint]
         self._draw(maps["center"], maps["center_weight"], np.zeros(len(seen), np.int64), middle, self.center_sigma * sigma)
@@ -135,48 +144,54 @@ class MoveNetCodec:
         self._fill_offset(maps, joint, points)
         return maps
 
-    def _sigma(self, cells: np.ndarray) -> float:
-        """Width of a person's curves in cells, from the (N, 2) labelled joints."""
-        box = box_of_points(cells)
-        return float(np.clip(self.sigma_scale * max(box[2] - box[0], box[3] - box[1]), *self.sigma_range))
-
-    def _middle(self, cells: np.ndarray) -> np.ndarray:
-        """A person's middle, continuous cells, from the (N, 2) joints inside the picture."""
+    def _middles(self, cells: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """(P, 2) middles of people, continuous cells, from those joints of (P, K, 2) that are inside the picture."""
         if self.center == "mean":
-            return cells.mean(axis=0)
-        box = box_of_points(cells)
-        return (box[:2] + box[2:]) / 2
+            return np.stack([c[known].mean(axis=0) for c, known in zip(cells, inside, strict=True)])
+        low, high = _boxes(cells, inside)
+        return (low + high) / 2
 
-    def _region(self, box_xyxy: np.ndarray) -> tuple[slice, slice]:
-        """Rows and columns of the grid that a box in input pixels touches."""
+    def _regions(self, box_xyxy: np.ndarray) -> list[tuple[slice, slice]]:
+        """Rows and columns of the grid that each of (N, 4) boxes in input pixels touches."""
         width, height = self.grid
-        x1, y1, x2, y2 = np.asarray(box_xyxy, np.float64) / self.stride
-        rows = slice(int(np.clip(np.floor(y1), 0, height)), int(np.clip(np.ceil(y2), 0, height)))
-        return rows, slice(int(np.clip(np.floor(x1), 0, width)), int(np.clip(np.ceil(x2), 0, width)))
+        box = np.asarray(box_xyxy, np.float64).reshape(-1, 4) / self.stride
+        low = np.floor(box[:, :2]).clip(0, (width, height)).astype(np.int64).tolist()
+        high = np.ceil(box[:, 2:]).clip(0, (width, height)).astype(np.int64).tolist()
+        return [(slice(y1, y2), slice(x1, x2)) for (x1, y1), (x2, y2) in zip(low, high, strict=True)]
 
-    def _unlabelled_joints(self, maps: dict, cells: np.ndarray, visibility: np.ndarray, box: np.ndarray | None) -> None:
-        """Lowers the heatmap weight where a joint may be that nobody labelled; to 0 everywhere if the set never does."""
-        maps["heatmap_weight"][visibility < 0] = 0
+    def _unlabelled_joints(
+        self, maps: dict, low: np.ndarray, high: np.ndarray, visibility: np.ndarray, box_xyxy: np.ndarray | None
+    ) -> None:
+        """Lowers the heatmap weight where a joint may be that nobody labelled; to 0 everywhere if the set never does.
+
+        low, high: (P, 2) corners of the boxes around each person's labelled joints, cells; infinite where there are none.
+        """
+        weight = maps["heatmap_weight"]
+        weight[(visibility < 0).any(axis=0)] = 0
+        if box_xyxy is not None:
+            box = np.asarray(box_xyxy, np.float64).reshape(-1, 4) / self.stride
+            low, high = np.minimum(low, box[:, :2]), np.maximum(high, box[:, 2:])
         missing = visibility == 0
-        if not missing.any():
-            return
-        joints = box_of_points(cells[visibility > 0])
-        boxes = [b for b in (joints, None if box is None else np.asarray(box, np.float64) / self.stride) if b is not None]
-        if not boxes:
-            return
-        low, high = np.min([b[:2] for b in boxes], axis=0), np.max([b[2:] for b in boxes], axis=0)
+        people = np.flatnonzero(missing.any(axis=1) & np.isfinite(low).all(axis=1))
+        low, high = low[people], high[people]
         margin = 0.1 * (high - low)
-        rows, columns = self._region(np.concatenate([low - margin, high + margin]) * self.stride)
-        region = maps["heatmap_weight"][:, rows, columns]
-        region[missing] = np.minimum(region[missing], self.unlabelled_weight)
+        regions = self._regions(np.concatenate([low - margin, high + margin], axis=1) * self.stride)
+        for person, (rows, columns) in zip(people, regions, strict=True):
+            region = weight[:, rows, columns]
+            np.minimum(region, np.float32(self.unlabelled_weight), out=region, where=missing[person][:, None, None])
+
+    def _square(self, points: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The cells around each of N points: columns and rows (N, 2 reach + 1), and which are inside (N, rows, columns)."""
+        width, height = self.grid
+        cell = np.floor(points).astype(np.int64)
+        steps = np.arange(-reach, reach + 1)
+        columns, rows = cell[:, :1] + steps, cell[:, 1:] + steps
+        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+        return columns, rows, inside
 
     def _around(self, points: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The cells around each of N points: which point (M,), row (M,), column (M,), for those inside the grid."""
-        width, height = self.grid
-        steps = np.arange(-reach, reach + 1)
-        columns = np.floor(points[:, :1]).astype(np.int64) + steps  # (N, 2 reach + 1)
-        rows = np.floor(points[:, 1:]).astype(np.int64) + steps
-        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+        columns, rows, inside = self._square(points, reach)
         which, i, j = np.nonzero(inside)
         return which, rows[which, i], columns[which, j]
 
@@ -186,15 +201,17 @@ class MoveNetCodec:
         sigma: (N,) cells. The cells under a curve are known, so their weight becomes 1.
         """
         ends = np.sqrt(2 * CUT_EXPONENT) if self.curve == "gaussian" else CUT_EXPONENT
-        which, rows, columns = self._around(points, int(np.ceil(sigma.max() * ends)))
+        reach = int(np.ceil(sigma.max() * ends))
+        columns, rows, inside = self._square(points, reach)
         top = points - 0.5 if self.subcell else np.floor(points)  # where the curve is 1, in cell indices
-        squared = (columns - top[which, 0]) ** 2 + (rows - top[which, 1]) ** 2
-        width = sigma[which]
+        dx, dy = (columns - top[:, :1]) ** 2, (rows - top[:, 1:]) ** 2
+        squared = dx[:, None, :] + dy[:, :, None]  # (N, rows, columns)
+        width = sigma[:, None, None]
         exponent = squared / (2 * width**2) if self.curve == "gaussian" else np.sqrt(squared) / width
-        under = exponent <= CUT_EXPONENT
-        where = channel[which[under]], rows[under], columns[under]
-        np.maximum.at(target, where, np.exp(-exponent[under]).astype(np.float32))
-        weight[where] = 1
+        which, i, j = np.nonzero((exponent <= CUT_EXPONENT) & inside)
+        where = (channel[which] * target.shape[1] + rows[which, i]) * target.shape[2] + columns[which, j]
+        np.maximum.at(target.reshape(-1), where, np.exp(-exponent[which, i, j]).astype(np.float32))
+        weight.reshape(-1)[where] = 1
 
     def _fill_regression(self, maps: dict, middle: np.ndarray, cells: np.ndarray, labelled: np.ndarray) -> None:
         """Writes the way to each labelled joint into the cells around each centre; the nearest person owns a cell."""
@@ -203,8 +220,9 @@ class MoveNetCodec:
         far_to_near = np.argsort(-distance, kind="stable")  # of several writes to a cell the last one stays
         who, rows, columns = who[far_to_near], rows[far_to_near], columns[far_to_near]
         way = np.nan_to_num(cells)[who] - 0.5 - np.stack([columns, rows], axis=1)[:, None]  # (M, K, 2), cell indices
-        maps["regression"][:, :, rows, columns] = way.transpose(1, 2, 0)
-        maps["regression_weight"][:, rows, columns] = labelled[who].T
+        where = rows * self.grid[0] + columns
+        maps["regression"].reshape(2 * self.joints, -1)[:, where] = way.reshape(len(who), -1).T
+        maps["regression_weight"].reshape(self.joints, -1)[:, where] = labelled[who].T
 
     def _fill_offset(self, maps: dict, channel: np.ndarray, points: np.ndarray) -> None:
         """Writes the way from a cell's corner to the joint into the cells around each; the nearest joint owns a cell."""
@@ -223,7 +241,8 @@ class MoveNetCodec:
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """The joints of the person nearest the focus: (K, 2) input pixels, (K,) scores in [0, 1], pose score in [0, 1].
 
-        focus_xy: a point in input pixels; None means the middle of the input.
+        focus_xy: a point in input pixels; None means the middle of the input. Maps that are not finite where they are
+        read give joints or scores that are not finite.
         """
         center, heatmap = maps["center"][0], maps["heatmap"]  # (H, W), (K, H, W)
         joints, height, width = heatmap.shape
@@ -244,6 +263,8 @@ class MoveNetCodec:
         y, x = np.divmod(weighted.reshape(joints, -1).argmax(axis=1), width)
         k = np.arange(joints)
         xy = np.stack([x, y], axis=1).astype(np.float32) + maps["offset"][k, :, y, x]
+        if not np.isfinite(expected).all():  # else every cell is equally far, and the first one would pass for a joint
+            xy[~np.isfinite(expected).all(axis=1)] = np.nan
         return xy * self.stride, heatmap[k, y, x].copy(), float(center[cy, cx])
 
     def decode_batch(
@@ -259,9 +280,69 @@ class MoveNetCodec:
         xy, score, pose_score = zip(*decoded, strict=True)
         return np.stack(xy), np.stack(score), np.array(pose_score, np.float32)
 
+    def decode_several(
+        self,
+        maps: dict[str, np.ndarray],
+        limit: int,
+        *,
+        threshold: float = 0.1,
+        min_distance: float = 2.0,
+        focus_xy: tuple[float, float] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The joints of up to `limit` people, surest first: (N, K, 2) input pixels, (N, K) scores, (N,) pose scores.
+
+        maps: of one picture, as for `decode`. A person is a cell of the centre map of at least `threshold` that none
+        within `min_distance` cells exceeds. focus_xy: with it, the person that `decode` finds there stands first, whatever
+        their score, and peaks within `min_distance` of that cell are left out. The same person may come from two peaks
+        (featherpose.runtime.several suppresses such doubles).
+        """
+        center = maps["center"][0]  # (H, W)
+        height, width = center.shape
+        chosen = []  # (row, column), at most `limit`
+        if focus_xy is not None:
+            weight = _focus(width, height, focus_xy[0] / self.stride, focus_xy[1] / self.stride, self.softening)
+            chosen.append(divmod(int((center * weight).argmax()), width))
+        rows, columns = np.nonzero(center >= threshold)
+        for place in np.argsort(-center[rows, columns], kind="stable"):
+            if len(chosen) >= limit:
+                break
+            row, column = int(rows[place]), int(columns[place])
+            if _is_peak(center, row, column, min_distance) and all(
+                (row - r) ** 2 + (column - c) ** 2 > min_distance**2 for r, c in chosen
+            ):
+                chosen.append((row, column))
+        people = [self._joints_from(maps, row, column) for row, column in chosen[:limit]]
+        if not people:
+            return np.zeros((0, self.joints, 2), np.float32), np.zeros((0, self.joints), np.float32), np.zeros(0, np.float32)
+        xy, score, pose_score = zip(*people, strict=True)
+        return np.stack(xy), np.stack(score), np.array(pose_score, np.float32)
+
+    def _joints_from(self, maps: dict[str, np.ndarray], row: int, column: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """`decode` of the person whose middle is a given cell: its centre map is made to hold that cell alone."""
+        center = np.zeros_like(maps["center"])
+        center[0, row, column] = 1.0
+        xy, score, _ = self.decode({**maps, "center": center})
+        return xy, score, float(maps["center"][0, row, column])
+
 
 MAPS = ("center", "heatmap", "regression", "offset")
 """The maps a network of this kind returns, in the order of an exported graph's outputs."""
+
+
+def _is_peak(values: np.ndarray, row: int, column: int, reach: float) -> bool:
+    """Whether no cell of (H, W) values within `reach` cells is larger."""
+    steps = int(reach)
+    window = values[max(row - steps, 0) : row + steps + 1, max(column - steps, 0) : column + steps + 1]
+    rows = np.arange(max(row - steps, 0), max(row - steps, 0) + window.shape[0]) - row
+    columns = np.arange(max(column - steps, 0), max(column - steps, 0) + window.shape[1]) - column
+    near = rows[:, None] ** 2 + columns[None, :] ** 2 <= reach**2
+    return bool((window[near] <= values[row, column]).all())
+
+
+def _boxes(points: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high corners (P, 2) of the boxes around the known ones of (P, K, 2) points; inf and -inf for none."""
+    known = known[:, :, None]
+    return points.min(axis=1, initial=np.inf, where=known), points.max(axis=1, initial=-np.inf, where=known)
 
 
 @lru_cache(maxsize=8)
