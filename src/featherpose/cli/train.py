@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -16,29 +17,41 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the run folder's checkpoint.")] = False,
 ) -> None:
-    """Train a model. Several processes: torchrun --nproc-per-node 2 -m featherpose train RECIPE.toml"""
+    """Train a model. Several processes: torchrun --nproc-per-node 2 -m featherpose train RECIPE.toml
+
+    Ctrl-C finishes the step, writes a checkpoint and exits with 130; --resume goes on from there as if never stopped.
+    """
     import os
 
     from rich.console import Console
 
+    from featherpose.cli import INTERRUPTED
     from featherpose.train.config import read_recipe
     from featherpose.train.loop import Interrupted
     from featherpose.train.loop import train as run
 
     rules = read_recipe(recipe, set_ or [])
     folder = out or Path("runs") / rules.model.name
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     first = os.environ.get("RANK", "0") == "0"
+    stopped = ""
     with _Display(console, enabled=first) as display:
         try:
             model = run(rules, folder, resume=resume, report=display)
-        except Interrupted as stopped:
-            console.print(str(stopped))
-            raise typer.Exit(130) from stopped
+        except Interrupted as interruption:
+            stopped = str(interruption)
         except FloatingPointError as error:
             raise ValueError(str(error)) from error
+    if stopped:
+        if first:
+            console.print(stopped)
+        raise SystemExit(INTERRUPTED)  # the sentence has been said
     if first:
         console.print(f"model: {model}")
+
+
+TELL_SECONDS = 60
+"""Between two lines of progress where there is no terminal for a bar."""
 
 
 class _Display:
@@ -54,6 +67,7 @@ class _Display:
             console=console, disable=not (enabled and console.is_terminal),
         )  # fmt: skip
         self.task = None
+        self.told = -float("inf")
 
     def __enter__(self):
         self.bar.__enter__()
@@ -63,22 +77,36 @@ class _Display:
         self.bar.__exit__(*details)
 
     def __call__(self, line: dict) -> None:
-        if not self.enabled:
-            return
-        if self.task is None:
-            self.task = self.bar.add_task(
-                "train", total=line["steps"], completed=line["step"], epoch=line["epoch"], epochs=line["epochs"],
-                rate="-", loss="-",
-            )  # fmt: skip
-        if line["kind"] == "train":
-            self.bar.update(
-                self.task, completed=line["step"], epoch=line["epoch"] + 1, rate=line["photos_per_s"], loss=line["loss"]
+        if self.enabled:
+            getattr(self, f"_{line['kind']}")(line)
+
+    def _start(self, line: dict) -> None:
+        done = f", {line['step']} of them done" if line["step"] else ""
+        self.console.print(f"{line['samples']} photos, {line['steps']} steps in {line['epochs']} epochs{done}")
+        for data, count in line["problems"].items():
+            self.console.print(
+                f"{data}: {count} labels that cannot be true are left out; `featherpose data check {data}` lists them"
             )
-            if not self.console.is_terminal and line["step"] % 500 == 0:
-                left = (line["steps"] - line["step"]) / line["steps"]
-                self.console.print(f"step {line['step']}/{line['steps']} ({1 - left:.0%})  loss {line['loss']:.4f}  "
-                                   f"{line['photos_per_s']} photos/s", highlight=False)  # fmt: skip
-        elif line["kind"] == "validation":
-            figures = line["figures"]
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in list(figures.items())[:6])
-            self.console.print(f"epoch {line['epoch']}/{line['epochs']}  {shown}", highlight=False)
+        self.task = self.bar.add_task(
+            "train", total=line["steps"], completed=line["step"], epoch=line["epoch"] + 1, epochs=line["epochs"],
+            rate="-", loss="-",
+        )  # fmt: skip
+
+    def _step(self, line: dict) -> None:
+        self.bar.update(self.task, completed=line["step"], epoch=line["epoch"] + 1)
+
+    def _train(self, line: dict) -> None:
+        self.bar.update(self.task, rate=line["photos_per_s"], loss=f"{line['loss']:.4f}")
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self.told >= TELL_SECONDS:
+            self.told = now
+            self.console.print(
+                f"step {line['step']}/{line['steps']} ({line['step'] / line['steps']:.0%})  loss {line['loss']:.4f}  "
+                f"{line['photos_per_s']} photos/s"
+            )
+
+    def _validation(self, line: dict) -> None:
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in list(line["figures"].items())[:6])
+        self.console.print(f"epoch {line['epoch']}/{line['epochs']}  {shown}")
+        for reason in line["unreadable"]:
+            self.console.print(f"not validated on: {reason}")

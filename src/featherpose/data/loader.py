@@ -20,12 +20,18 @@ from featherpose.data.sample import Sample
 from featherpose.runtime.photos import read_photo
 
 
+KEEP_BYTES = 4 * 10**9
+"""Most memory for decoded photos; those beyond it are decoded each time (a 256 px crop takes 0.2 MB)."""
+
+
 @dataclass
 class Photos:
-    """Decoded photos by path; kept in memory when `keep` is set (a 256 px crop takes 0.2 MB)."""
+    """Decoded photos by path; kept in memory, up to `limit` bytes, when `keep` is set."""
 
     keep: bool = True
+    limit: int = KEEP_BYTES
     _kept: dict = field(default_factory=dict, repr=False)
+    _bytes: int = 0
 
     def __call__(self, sample: Sample) -> np.ndarray:
         """(H, W, 3) uint8 RGB. ValueError when the file's size is not the label file's: the joints would be elsewhere."""
@@ -37,8 +43,9 @@ class Photos:
                     f"{sample.photo}: the photo is {image.shape[1]}x{image.shape[0]} but its labels were made for "
                     f"{sample.size_wh[0]}x{sample.size_wh[1]}; label the photo as it is, or remove its EXIF rotation"
                 )
-            if self.keep:
+            if self.keep and self._bytes + image.nbytes <= self.limit:
                 self._kept[sample.photo] = image
+                self._bytes += image.nbytes
         return image
 
 
@@ -50,17 +57,25 @@ class Part:
     repeat: float = 1.0
     """How often each sample is seen in an epoch; a fraction draws a share anew each epoch."""
 
+    @property
+    def drawn(self) -> int:
+        """Samples of the fraction that is drawn anew each epoch."""
+        return round((self.repeat - int(self.repeat)) * len(self.samples))
+
+    @property
+    def seen(self) -> int:
+        """Samples in an epoch."""
+        return int(self.repeat) * len(self.samples) + self.drawn
+
 
 def epoch_order(parts: list[Part], *, seed: int, epoch: int) -> np.ndarray:
     """(N, 2) int64: part and index of each sample of an epoch, shuffled; the same for the same seed and epoch."""
     rng = np.random.default_rng([seed, epoch, 0x0EDE])
     chosen = []
     for number, part in enumerate(parts):
-        whole = int(part.repeat)
-        indices = [np.arange(len(part.samples))] * whole
-        rest = round((part.repeat - whole) * len(part.samples))
-        if rest:
-            indices.append(rng.permutation(len(part.samples))[:rest])
+        indices = [np.arange(len(part.samples))] * int(part.repeat)
+        if part.drawn:
+            indices.append(rng.permutation(len(part.samples))[: part.drawn])
         indices = np.concatenate(indices) if indices else np.zeros(0, np.int64)
         chosen.append(np.stack([np.full(len(indices), number), indices], axis=1))
     return rng.permutation(np.concatenate(chosen)).astype(np.int64)
@@ -96,12 +111,15 @@ class Loader:
         self.rank, self.world = rank, world
         self.photos = photos or Photos()
         if len(self) == 0:
-            count = sum(round(len(p.samples) * p.repeat) for p in parts)
-            raise ValueError(f"an epoch has {count} samples, fewer than one batch of {batch} x {world}; lower train.batch")
+            whole = f"{batch}" if world == 1 else f"{batch} in each of {world} processes"
+            raise ValueError(
+                f"an epoch has {sum(part.seen for part in parts)} samples, fewer than one batch of {whole}; "
+                "lower the stage's batch, or raise the data's repeat"
+            )
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        return sum(round(len(p.samples) * p.repeat) for p in self.parts) // (self.batch * self.world)
+        return sum(part.seen for part in self.parts) // (self.batch * self.world)
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[dict[str, np.ndarray]]:
         """The batches of an epoch from number `start` on."""

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped, in one safetensors file, written atomically."""
+"""Checkpoints: all that a run needs to go on as if it had never stopped, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -34,10 +34,12 @@ def save_checkpoint(path: Path, *, network: nn.Module, average: nn.Module | None
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise OSError(
-            f"{path}: the checkpoint could not be written ({error}); the one before is untouched: make room and --resume"
+            f"{path}: the checkpoint could not be written ({error}); the one before, if any, is untouched: "
+            "make room and go on with --resume"
         ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, *, network: nn.Module, average: nn.Module | None, optimizer) -> dict:
@@ -63,7 +65,7 @@ def load_checkpoint(path: Path, *, network: nn.Module, average: nn.Module | None
     for name, value in states.items():
         parameter, key = name.rsplit("/", 1)
         target = parameters[parameter]
-        value = value if key == "step" else value.to(target.device)
+        value = value.to(target.device)  # the fused optimizer wants its step counters there too
         if value.ndim == 4:
             value = value.contiguous(memory_format=torch.channels_last)
         optimizer.state[target][key] = value

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+import math
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from featherpose.codecs import build_codec
+import numpy as np
+
+from featherpose.codecs import CODECS, build_codec
 from featherpose.data.augment import Augmentation
-from featherpose.skeletons import did_you_mean, load_skeleton
+from featherpose.evaluate import PROTOCOLS
+from featherpose.skeletons import Skeleton, did_you_mean, load_skeleton
 from featherpose.toml import TOMLDecodeError, loads
+from featherpose.train.fill import convert, fill, is_number, require
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,10 @@ class ModelRules:
     init: str = ""
     """A model of featherpose (.safetensors) or an ImageNet classifier (.tflite, .safetensors) to start from."""
 
+    def __post_init__(self) -> None:
+        require(self.name.strip() == self.name != "" and not set(self.name) & set("/\\"), "model.name", self.name,
+                 "a name without slashes: files and folders are called so")  # fmt: skip
+
 
 @dataclass(frozen=True)
 class DataRules:
@@ -35,6 +44,10 @@ class DataRules:
     split: str = ""
     repeat: float = 1.0
     """How often each photo is seen in an epoch; 0.5 draws half of them anew each time."""
+
+    def __post_init__(self) -> None:
+        require(self.path != "", "data.path", self.path, "a label file or a data folder")
+        require(0 < self.repeat < math.inf, "data.repeat", self.repeat, "positive")
 
 
 @dataclass(frozen=True)
@@ -48,13 +61,14 @@ class Stage:
     """Overrides of [augment] for this stage."""
 
     def __post_init__(self) -> None:
-        size = self.input_size
-        size = (size, size) if isinstance(size, int) else tuple(int(v) for v in size)
-        if len(size) != 2 or min(size) < 32 or any(v % 32 for v in size):
-            raise ValueError(f"stage.input_size must be two multiples of 32, got {list(size)}")
-        object.__setattr__(self, "input_size", size)
-        if self.epochs < 1 or self.batch < 1:
-            raise ValueError(f"stage.epochs and stage.batch must be at least 1, got {self.epochs} and {self.batch}")
+        size = (self.input_size,) * 2 if isinstance(self.input_size, int) else tuple(self.input_size)
+        good = len(size) == 2 and all(v >= 32 and v % 32 == 0 for v in size)
+        require(good, "stage.input_size", list(size), "two multiples of 32")
+        object.__setattr__(self, "input_size", tuple(int(v) for v in size))
+        require(self.epochs >= 1, "stage.epochs", self.epochs, "at least 1")
+        require(self.batch >= 1, "stage.batch", self.batch, "at least 1")
+        values = self.batch * self.input_size[0] * self.input_size[1] // 32**2
+        require(values > 1, "stage.batch", self.batch, "at least 2 at 32 px: batch norm has nothing to average else")
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,7 @@ class TrainRules:
     """Not applied to batch norms and biases."""
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: int = 500
-    """Steps of linear warm-up."""
+    """Steps of linear warm-up; never more than a quarter of the run."""
     ema: float = 0.999
     """Decay of the averaged weights that are validated and kept; 0 switches averaging off."""
     clip: float = 5.0
@@ -82,10 +96,23 @@ class TrainRules:
     workers: int = 1
     """Threads that prepare batches; 0 prepares them in the loop."""
     keep_photos: bool = True
-    """Keep decoded photos in memory."""
+    """Keep decoded photos in memory, up to 4 GB."""
     device: str = "auto"
+    """cpu, cuda, cuda:0, mps, or auto: CUDA where there is one."""
     threads: int = 0
     """CPU threads of torch; 0 leaves torch's own choice."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.lr < math.inf, "train.lr", self.lr, "positive")
+        for name in ("seed", "backbone_lr", "weight_decay", "warmup", "clip", "workers", "threads"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, f"train.{name}", value, "0 or more")
+        require(0 <= self.final_lr <= 1, "train.final_lr", self.final_lr, "a share of the peak, 0 to 1")
+        good = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        require(good, "train.betas", list(self.betas), "two numbers in [0, 1)")
+        require(0 <= self.ema < 1, "train.ema", self.ema, "in [0, 1); 0 switches averaging off")
+        require(self.freeze in (0, 4, 8, 16, 32), "train.freeze", self.freeze, "0 or a stride (4, 8, 16, 32)")
+        require(self.amp in ("bf16", "off"), "train.amp", self.amp, "'bf16' or 'off'")
 
 
 @dataclass(frozen=True)
@@ -100,6 +127,13 @@ class ValidationRules:
     """Only the first so many photos, 0 for all."""
     pictures: int = 16
     """Predictions drawn per validation."""
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"unknown validation.protocol '{self.protocol}'{did_you_mean(self.protocol, PROTOCOLS)}")
+        require(self.every >= 1, "validation.every", self.every, "at least 1")
+        for name in ("limit", "pictures"):
+            require(getattr(self, name) >= 0, f"validation.{name}", getattr(self, name), "0 or more")
 
 
 @dataclass(frozen=True)
@@ -119,23 +153,36 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.data:
             raise ValueError("the recipe has no [[data]]: name at least one data set with its path")
-        for key in self.loss:
-            if key not in ("k", "joint_weights"):
-                raise ValueError(f"unknown key 'loss.{key}'{did_you_mean(key, ('k', 'joint_weights'))}")
-        if self.train.amp not in ("bf16", "off"):
-            raise ValueError(f"train.amp must be 'bf16' or 'off', got '{self.train.amp}'")
-        if self.train.freeze not in (0, 4, 8, 16, 32):
-            raise ValueError(f"train.freeze must be 0 or a stride (4, 8, 16, 32), got {self.train.freeze}")
+        if not self.stage:
+            raise ValueError("the recipe has no [[stage]]: leave the key out for the default, or name at least one")
         if self.train.freeze and not self.model.init:
-            raise ValueError("train.freeze keeps initial weights, but model.init is empty: random weights would be frozen")
-        if not 0 <= self.train.ema < 1:
-            raise ValueError(f"train.ema must lie in [0, 1), got {self.train.ema}")
-        if self.train.lr <= 0:
-            raise ValueError(f"train.lr must be positive, got {self.train.lr}")
+            raise ValueError("train.freeze keeps initial weights, but model.init is empty: it would freeze random ones")
         skeleton = load_skeleton(self.model.skeleton)
+        self._check_losses(skeleton)
+        codec = CODECS.get(self.model.codec.get("name"))
+        known = {f.name: f for f in fields(codec)} if codec else {}
+        for key, value in self.model.codec.items():
+            if key in known:
+                convert(value, known[key], f"model.codec.{key}")
         for stage in self.stage:
             build_codec(self.model.codec, stage.input_size, len(skeleton))
             self.augmentation(stage)
+
+    def _check_losses(self, skeleton: Skeleton) -> None:
+        for key in self.loss:
+            if key not in ("k", "joint_weights"):
+                raise ValueError(f"unknown key 'loss.{key}'{did_you_mean(key, ('k', 'joint_weights'))}")
+        factors = self.loss.get("joint_weights", {})
+        require(isinstance(factors, dict), "loss.joint_weights", factors, "a table: joint name = factor")
+        for name, values in (("losses", self.losses), ("loss.joint_weights", factors)):
+            for key, value in values.items():
+                require(is_number(value) and 0 <= value < math.inf, f"{name}.{key}", value, "a number, 0 or more")
+        for joint in factors:
+            skeleton.index(joint)
+        k = self.loss.get("k", 0)
+        require(is_number(k) and 0 <= k < math.inf, "loss.k", k, "a number, 0 or more")
+        if self.losses.get("bone") and not skeleton.bones:
+            raise ValueError(f"losses.bone needs bones, but skeleton '{skeleton.name}' has none; leave the loss out")
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -144,11 +191,20 @@ class Recipe:
 
     def augmentation(self, stage: Stage) -> Augmentation:
         """The rules of a stage: [augment] with the stage's overrides."""
-        return _fill(Augmentation, {**asdict(self.augment), **stage.augment}, "stage.augment")
+        return fill(Augmentation, {**asdict(self.augment), **stage.augment}, "stage.augment")
 
     def to_dict(self) -> dict:
         """Plain values, as in the TOML file with every default written out."""
         return json.loads(json.dumps(asdict(self)))
+
+    def to_public_dict(self) -> dict:
+        """The same without this machine's folders, for what is handed on with a model."""
+        facts = self.to_dict()
+        model = facts["model"]
+        places = [(model, "init"), (model, "skeleton"), (facts["validation"], "path")]
+        for table, key in [*places, *((entry, "path") for entry in facts["data"])]:
+            table[key] = Path(table[key]).name
+        return facts
 
     def fingerprint(self) -> str:
         """Short hash of everything that changes the result; where it runs (threads, workers, device) does not count."""
@@ -177,9 +233,38 @@ def read_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
         _apply(facts, override)
     _resolve_paths(facts, path.parent)
     try:
-        return _fill(Recipe, facts, "")
+        recipe = fill(Recipe, facts)
+        _check_network(recipe)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
+    return recipe
+
+
+def _check_network(recipe: Recipe) -> None:
+    """ValueError unless network and losses can be built, and the maps have the shapes of the codec's targets."""
+    import torch
+
+    from featherpose.losses import Criterion
+    from featherpose.systems import build_network
+
+    skeleton = load_skeleton(recipe.model.skeleton)
+    Criterion(recipe.losses, skeleton, **recipe.loss)
+    facts, size = recipe.model.network, recipe.input_size
+    targets = build_codec(recipe.model.codec, size, len(skeleton)).encode(
+        np.zeros((0, len(skeleton), 2), np.float32), np.zeros((0, len(skeleton)), np.int8)
+    )
+    with torch.device("meta"):  # shapes alone
+        try:
+            network = build_network(facts, len(skeleton))
+            maps = network.eval()(torch.empty(1, 3, size[1], size[0]))
+        except (TypeError, KeyError, RuntimeError, ArithmeticError) as error:
+            raise ValueError(f"model.network = {facts} cannot be built ({type(error).__name__}: {error})") from error
+    for name, map_ in maps.items():
+        if name in targets and targets[name].shape != tuple(map_.shape[1:]):
+            raise ValueError(
+                f"the network's map '{name}' has the shape {tuple(map_.shape[1:])}, the codec's {targets[name].shape}; "
+                "check model.codec.stride"
+            )
 
 
 def _apply(facts: dict, override: str) -> None:
@@ -199,7 +284,7 @@ def _apply(facts: dict, override: str) -> None:
                 raise ValueError(f"override '{override}': the recipe has no entry '{part}' there, it has {len(place)}")
             place = place[int(part)]
         else:
-            place = place.setdefault(part, {})
+            place = place.setdefault(part, [] if place is facts and part in ("data", "stage") else {})
         if not isinstance(place, (dict, list)):
             raise ValueError(f"override '{override}': '{part}' is a value, not a table")
     if isinstance(place, list):
@@ -210,53 +295,10 @@ def _apply(facts: dict, override: str) -> None:
 def _resolve_paths(facts: dict, folder: Path) -> None:
     """Makes relative paths of the recipe relative to its folder."""
     places = [(facts.get("model"), "init"), (facts.get("validation"), "path")]
-    places += [(entry, "path") for entry in facts.get("data", []) if isinstance(facts.get("data"), list)]
+    places += [(entry, "path") for entry in (facts.get("data") if isinstance(facts.get("data"), list) else [])]
     model = facts.get("model")
     if isinstance(model, dict) and str(model.get("skeleton", "")).endswith((".toml", ".json")):
         places.append((model, "skeleton"))
     for table, key in places:
         if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
-            table[key] = str((folder / table[key]).resolve())
-
-
-def _fill(kind: type, facts: Any, where: str) -> Any:
-    """A dataclass from a dict, checking names and types on the way down."""
-    label = where or "the recipe"
-    if not isinstance(facts, dict):
-        raise ValueError(f"'{label}' must be a table, got {facts!r}")
-    known = {f.name: f for f in fields(kind)}
-    values = {}
-    for key, value in facts.items():
-        name = f"{where}.{key}" if where else key
-        if key not in known:
-            raise ValueError(f"unknown key '{name}'{did_you_mean(key, known)}")
-        values[key] = _convert(value, known[key], name)
-    for key, f in known.items():
-        if key not in values and f.default is MISSING and f.default_factory is MISSING:
-            raise ValueError(f"'{label}' lacks the key '{key}'")
-    return kind(**values)
-
-
-ENTRIES = {"data": DataRules, "stage": Stage}
-TABLES = {"model": ModelRules, "augment": Augmentation, "train": TrainRules, "validation": ValidationRules}
-
-
-def _convert(value: Any, f: Any, name: str) -> Any:
-    if name in ENTRIES:
-        if not isinstance(value, list):
-            raise ValueError(f"'{name}' must be written as [[{name}]]")
-        return tuple(_fill(ENTRIES[name], entry, f"{name}.{i}") for i, entry in enumerate(value))
-    if name in TABLES:
-        return value if is_dataclass(value) else _fill(TABLES[name], value, name)
-    default = f.default if f.default is not MISSING else f.default_factory() if f.default_factory is not MISSING else ""
-    wanted = type(default)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if wanted is tuple:
-        if isinstance(value, int):
-            value = (value, value)
-        if isinstance(value, (list, tuple)) and all(isinstance(v, (int, float)) for v in value):
-            return tuple(value)
-    if wanted is not tuple and type(value) is wanted:
-        return value
-    raise ValueError(f"'{name}' must be of type {wanted.__name__}, got {value!r}")
+            table[key] = str((folder / Path(table[key]).expanduser()).resolve())

@@ -25,20 +25,40 @@ class Process:
 def join(device: str) -> Process:
     """Joins the group that torchrun started (gloo on the CPU, nccl on CUDA), or stands alone.
 
-    device: "auto" takes CUDA where there is one. ValueError when a named device is not there.
+    device: as in `choose_device`. ValueError when a named device is not there.
     """
-    cuda = torch.cuda.is_available()
-    if device.startswith("cuda") and not cuda:
-        raise ValueError(f"train.device is '{device}', but torch sees no CUDA device here; use 'cpu' or 'auto'")
     world, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    use_cuda = cuda and device in ("auto", "cuda") or device.startswith("cuda:")
-    name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if use_cuda and device in ("auto", "cuda") else device
-    chosen = torch.device("cpu" if name == "auto" else name)
+    chosen = choose_device(device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
     if world > 1 and not torch.distributed.is_initialized():
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
-        torch.distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        # Flags travel on the CPU, so that asking for them never waits for the GPU.
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo")
     return Process(rank=rank, world=world, device=chosen)
+
+
+def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
+    """The device of a recipe's `train.device`; "auto" and "cuda" take the GPU of this process. ValueError."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda" if count else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"train.device must be cpu, cuda, cuda:0, mps or auto; got '{name}'") from error
+    if device.type == "cuda":
+        device = torch.device("cuda", local_rank if device.index is None else device.index)
+        if device.index >= count:
+            raise ValueError(f"train.device is '{name}', but torch sees {count} CUDA devices here; use 'cpu' or 'auto'")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("train.device is 'mps', but torch has no Metal device here; use 'cpu' or 'auto'")
+    return device
+
+
+def leave(process: Process) -> None:
+    """Closes the group that `join` opened."""
+    if process.world > 1:
+        torch.distributed.destroy_process_group()
 
 
 def share(network: nn.Module, process: Process) -> nn.Module:
@@ -46,19 +66,19 @@ def share(network: nn.Module, process: Process) -> nn.Module:
     if process.world == 1:
         return network
     devices = [process.device.index] if process.device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(network, device_ids=devices)
+    # static_graph: a feature or head that no loss uses gets no gradient, step for step; that must not be an error.
+    return nn.parallel.DistributedDataParallel(network, device_ids=devices, static_graph=True)
 
 
 def wait(process: Process) -> None:
     """Returns when every process has come here."""
-    if process.world > 1:
-        torch.distributed.barrier()
+    any_of(False, process)
 
 
 def any_of(flag: bool, process: Process) -> bool:
     """True in every process when it is true in one."""
     if process.world == 1:
         return flag
-    value = torch.tensor([float(flag)], device=process.device)
+    value = torch.tensor([float(flag)])
     torch.distributed.all_reduce(value)
     return bool(value.item() > 0)

@@ -1,12 +1,7 @@
-"""The training loop: one recipe in, one run folder out.
-
-A run folder holds `recipe.json` (every default written out), `log.jsonl`, `tensorboard/`, `pictures/`,
-`checkpoint.safetensors` (to go on) and `model.safetensors` (averaged weights with their spec, to use).
-"""
+"""The training loop: one recipe in, one run folder out (see folder.py for what it holds)."""
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import time
@@ -14,33 +9,35 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
 
 from featherpose.codecs import build_codec
+from featherpose.data.augment import NO_AUGMENTATION, augment
 from featherpose.data.loader import Loader, Part, Photos
 from featherpose.data.readers import read_dataset
+from featherpose.data.sample import Sample, to_skeleton
 from featherpose.losses import Criterion
-from featherpose.models.files import load_network, save_model
-from featherpose.models.layers import has_folded_norms, unfold_batch_norms
+from featherpose.models.files import save_model
 from featherpose.skeletons import load_skeleton
 from featherpose.spec import ModelSpec
-from featherpose.systems import build_network
 from featherpose.train import distributed
-from featherpose.train.checkpoint import load_checkpoint, read_facts, save_checkpoint
+from featherpose.train.checkpoint import load_checkpoint, save_checkpoint
 from featherpose.train.config import Recipe
 from featherpose.train.ema import EMA
+from featherpose.train.folder import CHECKPOINT, MODEL, Journal, check_folder, writing
+from featherpose.train.initial import initial_network
+from featherpose.train.meter import Meter
+from featherpose.train.optimizer import lr_factor, make_optimizer
 from featherpose.train.validate import picture, validate
 
-CHECKPOINT, MODEL, LOG = "checkpoint.safetensors", "model.safetensors", "log.jsonl"
 LOG_EVERY = 50
 """Steps between two lines of the log."""
 SAVE_SECONDS = 300
 """Longest time between two checkpoints: what a power cut can cost."""
 UNFOLD_PHOTOS = 256
-"""Photos whose statistics a classifier's folded batch norms get."""
+"""Photos whose statistics folded batch norms get."""
 
 
 class Interrupted(Exception):
@@ -82,7 +79,8 @@ def train(
 ) -> Path:
     """Trains a recipe in `folder` and returns the path of the finished model.
 
-    report: called with every line of the log. stop_after: leave as if interrupted after so many steps of this call.
+    report: called with every line of the log, and with {"kind": "step", ...} after each step. stop_after: leave as if
+    interrupted after so many steps of this call.
     Raises ValueError for a folder that already holds a run (without `resume`) or one of another recipe (with it),
     Interrupted when it was asked to stop, FloatingPointError when the loss is no number.
     """
@@ -91,105 +89,82 @@ def train(
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     torch.manual_seed(recipe.train.seed)
-    _check_folder(folder, recipe, resume)
+    check_folder(folder, recipe, resume)
     with Stop() as stop:
-        run = Run(recipe, folder, process, report)
-        if resume:
-            run.load()
-        distributed.wait(process)
-        return run.go(stop, stop_after)
-
-
-def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
-    checkpoint = folder / CHECKPOINT
-    if resume:
-        other = read_facts(checkpoint)["fingerprint"]
-        if other != recipe.fingerprint():
-            raise ValueError(
-                f"{checkpoint} belongs to another recipe (fingerprint {other}, this recipe has {recipe.fingerprint()}); "
-                f"resume with the recipe it was started with ({folder / 'recipe.json'} has its values), or choose another --out"
-            )
-    elif checkpoint.exists():
-        raise ValueError(f"{folder} already holds a run; go on with it by --resume, or choose another --out")
+        run = Run(recipe, folder, process, report, resume=resume)
+        if distributed.any_of(stop.asked, process):
+            raise Interrupted("stopped before the first step; nothing was written")
+        model = run.go(stop, stop_after)
+    distributed.leave(process)
+    return model
 
 
 class Run:
     """One training run: what is remembered between steps."""
 
-    def __init__(self, recipe: Recipe, folder: Path, process: distributed.Process, report: Callable[[dict], None]) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, process: distributed.Process, report: Callable[[dict], None], *,
+        resume: bool = False,
+    ) -> None:  # fmt: skip
+        """Reads the data and builds everything; nothing is written. resume: from the folder's checkpoint."""
         self.recipe, self.folder, self.process, self.report = recipe, folder, process, report
         self.skeleton = load_skeleton(recipe.model.skeleton)
+        self.criterion = Criterion(recipe.losses, self.skeleton, **recipe.loss).to(process.device)
         self.photos = Photos(keep=recipe.train.keep_photos)
-        self.parts = [
-            Part(read_dataset(d.path, split=d.split or None, skeleton=self.skeleton, problems=[]), d.repeat)
-            for d in recipe.data
-        ]
-        rules = recipe.validation
-        self.val = []
-        if rules.path:
-            self.val = read_dataset(rules.path, split=rules.split or None, problems=[])[: rules.limit or None]
-        self.network = self._network().to(process.device, memory_format=torch.channels_last)
+        self.problems: dict[str, int] = {}
+        self.parts = [Part(self._read(d.path, d.split, self.skeleton), d.repeat) for d in recipe.data]
+        self.val = self._validation_samples()
+        self.loaders = [self._loader(number) for number in range(len(recipe.stage))]
+        self.total = sum(s.epochs * len(loader) for s, loader in zip(recipe.stage, self.loaders, strict=True))
+        self.epochs = sum(s.epochs for s in recipe.stage)
+
+        init = "" if resume else recipe.model.init  # the checkpoint has all weights
+        network = initial_network(recipe.model.network, self.skeleton, init, self._some_photos)
+        self.network = network.to(process.device, memory_format=torch.channels_last)
         self.frozen = self.network.backbone.early(recipe.train.freeze) if recipe.train.freeze else []
         for module in self.frozen:
             for parameter in module.parameters():
                 parameter.requires_grad_(False)
         self.shared = distributed.share(self.network, process)
         self.average = EMA(self.network, recipe.train.ema) if recipe.train.ema else None
-        self.optimizer = _optimizer(self.network, recipe)
-        self.criterion = Criterion(recipe.losses, self.skeleton, **recipe.loss).to(process.device)
+        self.optimizer = make_optimizer(self.network, recipe.train, initialised=bool(recipe.model.init))
         self.step, self.epoch, self.batch = 0, 0, 0
-        self.best = -1.0
-        self.loaders = [self._loader(number) for number in range(len(recipe.stage))]
-        self.total = sum(s.epochs * len(loader) for s, loader in zip(recipe.stage, self.loaders, strict=True))
-        self.epochs = sum(s.epochs for s in recipe.stage)
-        self.board = None
+        self.meter_state: dict | None = None
+        self.journal: Journal | None = None
+        if resume:
+            self.load()
 
     # --- building ---------------------------------------------------------------------------------------------------
 
-    def _network(self) -> nn.Module:
-        init = self.recipe.model.init
-        facts = self.recipe.model.network
-        if init.endswith(".safetensors") and _is_model(Path(init)):
-            network, spec = load_network(Path(init))
-            network = network if spec.network == facts and spec.skeleton == self.skeleton else self._warm_start(network)
-            if has_folded_norms(network):  # an imported model; live statistics would change what it computes
-                unfold_batch_norms(network, [(batch + 1) * 127.5 for batch in self._some_photos()])
-            return network
-        network = build_network(facts, len(self.skeleton))
-        if init:
-            from featherpose.importers.classifier import load_classifier
+    def _read(self, path: str, split: str, skeleton=None) -> list[Sample]:
+        """The samples of a data set; labels that cannot be true are left out and counted."""
+        problems: list = []
+        samples = read_dataset(path, split=split or None, skeleton=skeleton, problems=problems)
+        if problems:
+            self.problems[f"{path} --split {split}" if split else path] = len(problems)
+        return samples
 
-            load_classifier(network.backbone, Path(init))
-            if init.endswith(".tflite"):
-                unfold_batch_norms(network.backbone, self._some_photos())
-        return network
-
-    def _warm_start(self, other: nn.Module) -> nn.Module:
-        """A new network with every weight of another one that has the same name and shape (other joints, say)."""
-        network = build_network(self.recipe.model.network, len(self.skeleton))
-        own, given = network.state_dict(), other.state_dict()
-        fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
-        if len(fitting) < len(own) / 2:
+    def _validation_samples(self) -> list[Sample]:
+        rules = self.recipe.validation
+        if not rules.path:
+            return []
+        samples = self._read(rules.path, rules.split)[: rules.limit or None]
+        if not any(s.target >= 0 and (to_skeleton(s, self.skeleton).visibility[s.target] > 0).any() for s in samples):
             raise ValueError(
-                f"{self.recipe.model.init}: only {len(fitting)} of {len(own)} weights fit the recipe's network; "
-                "name a model of the same system and width"
+                f"{rules.path}: none of the {len(samples)} photos to validate on has a target with a joint of skeleton "
+                f"'{self.skeleton.name}'; name another validation.path, or leave it empty"
             )
-        network.load_state_dict({**own, **fitting})
-        return network
+        return samples
 
     def _some_photos(self) -> list[torch.Tensor]:
-        """Training crops without augmentation, normalised, for batch norm statistics."""
-        from featherpose.data.augment import NO_AUGMENTATION, augment
-
+        """Training crops without augmentation, (B, 3, H, W) RGB 0..255, for batch norm statistics."""
         rng = np.random.default_rng(self.recipe.train.seed)
         samples = [s for part in self.parts for s in part.samples]
-        chosen = rng.permutation(len(samples))[:UNFOLD_PHOTOS]
+        chosen = [samples[i] for i in rng.permutation(len(samples))[:UNFOLD_PHOTOS]]
         size = self.recipe.input_size
-        pictures = [
-            augment(self.photos(samples[i]), samples[i], size_wh=size, rules=NO_AUGMENTATION, rng=rng)[0] for i in chosen
-        ]
+        pictures = [augment(self.photos(s), s, size_wh=size, rules=NO_AUGMENTATION, rng=rng)[0] for s in chosen]
         batches = [np.stack(pictures[i : i + 32]) for i in range(0, len(pictures), 32)]
-        return [torch.from_numpy(b).permute(0, 3, 1, 2).float() / 127.5 - 1 for b in batches]
+        return [torch.from_numpy(b).permute(0, 3, 1, 2).float() for b in batches]
 
     def _loader(self, number: int) -> Loader:
         stage, train = self.recipe.stage[number], self.recipe.train
@@ -208,7 +183,7 @@ class Run:
             codec=self.recipe.model.codec,
             network=self.recipe.model.network,
             provenance={
-                "recipe": self.recipe.to_dict(),
+                "recipe": self.recipe.to_public_dict(),
                 "fingerprint": self.recipe.fingerprint(),
                 "epochs": self.epoch,
                 "steps": self.step,
@@ -217,81 +192,110 @@ class Run:
 
     # --- saving and going on ----------------------------------------------------------------------------------------
 
-    def save(self) -> None:
-        """Writes the checkpoint (rank 0)."""
+    def save(self, meter: Meter | None = None) -> None:
+        """Writes the checkpoint (rank 0). FloatingPointError, and nothing written, when the weights may be broken."""
+        if meter is not None:
+            self._check_finite(meter)
         if not self.process.first:
             return
         facts = {
             "fingerprint": self.recipe.fingerprint(), "step": self.step, "epoch": self.epoch, "batch": self.batch,
-            "best": self.best, "recipe": self.recipe.to_dict(),
+            "meter": meter.state() if meter is not None else None, "world": self.process.world, "steps": self.total,
+            "recipe": self.recipe.to_dict(),
         }  # fmt: skip
         average = None if self.average is None else self.average.network
-        save_checkpoint(self.folder / CHECKPOINT, network=self.network, average=average, optimizer=self.optimizer, facts=facts)
+        path = self.folder / CHECKPOINT
+        save_checkpoint(path, network=self.network, average=average, optimizer=self.optimizer, facts=facts)
 
     def load(self) -> None:
-        """Goes back to the checkpoint's step."""
+        """Goes back to the checkpoint's step. ValueError when processes or data are not as they were."""
         average = None if self.average is None else self.average.network
-        facts = load_checkpoint(self.folder / CHECKPOINT, network=self.network, average=average, optimizer=self.optimizer)
-        self.step, self.epoch, self.batch, self.best = facts["step"], facts["epoch"], facts["batch"], facts["best"]
+        path = self.folder / CHECKPOINT
+        facts = load_checkpoint(path, network=self.network, average=average, optimizer=self.optimizer)
+        world, steps = facts.get("world", self.process.world), facts.get("steps", self.total)
+        if world != self.process.world:
+            raise ValueError(f"{path} was written by {world} processes, this run has {self.process.world}; use as many")
+        if steps != self.total:
+            raise ValueError(
+                f"{path} belongs to a run of {steps} steps, with the data as it is now there are {self.total}; put the "
+                f"data back as it was, or start anew from the weights so far: model.init = '{self.folder / MODEL}'"
+            )
+        self.step, self.epoch, self.batch = facts["step"], facts["epoch"], facts["batch"]
+        self.meter_state = facts.get("meter")
 
     def log(self, kind: str, **facts) -> None:
-        """Writes one line of the log, to TensorBoard too, and reports it (rank 0)."""
-        if not self.process.first:
-            return
-        line = {"kind": kind, "step": self.step, "epoch": self.epoch, "time": round(time.time(), 1), **facts}
-        with open(self.folder / LOG, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        for name, value in facts.items():
-            for key, number in (value if isinstance(value, dict) else {"": value}).items():
-                if self.board is not None and isinstance(number, (int, float)) and math.isfinite(number):
-                    self.board.add_scalar(f"{kind}/{name}{'/' if key else ''}{key}", number, self.step)
+        """Writes one line of the log and reports it (rank 0)."""
+        if self.journal is not None:
+            self._tell(self.journal.write(kind, step=self.step, epoch=self.epoch, **facts))
+
+    def _tell(self, line: dict) -> None:
         self.report({**line, "steps": self.total, "epochs": self.epochs})
 
     # --- running ----------------------------------------------------------------------------------------------------
 
-    def go(self, stop: Stop, stop_after: int | None) -> Path:
+    def go(self, stop: Stop, stop_after: int | None = None) -> Path:
         """Runs the rest of the recipe."""
         if self.process.first:
-            (self.folder / "pictures").mkdir(parents=True, exist_ok=True)
-            (self.folder / "recipe.json").write_text(json.dumps(self.recipe.to_dict(), indent=1), encoding="utf-8")
-            from torch.utils.tensorboard import SummaryWriter
+            self.journal = Journal(self.folder, self.recipe, step=self.step)
+        samples = sum(len(p.samples) for p in self.parts)
+        self.log("start", batches=self.total, samples=samples, world=self.process.world, problems=self.problems)
+        try:
+            self._run_epochs(stop, math.inf if stop_after is None else stop_after)
+        except BaseException:
+            if self.journal is not None:
+                self.journal.close(quietly=True)
+            raise
+        if self.journal is not None:
+            self.journal.close()
+        return self.folder / MODEL
 
-            self.board = SummaryWriter(str(self.folder / "tensorboard"))
-        self.log("start", batches=self.total, samples=sum(len(p.samples) for p in self.parts), world=self.process.world)
+    def _run_epochs(self, stop: Stop, left: float) -> None:
         last_save = time.monotonic()
-        left = math.inf if stop_after is None else stop_after
         while self.epoch < self.epochs:
             number = self._stage_of(self.epoch)
+            meter = Meter(self.recipe.stage[number].batch * self.process.world, self.meter_state)
+            self.meter_state = None
             batches = self.loaders[number].epoch(self.epoch, start=self.batch)
-            meter = Meter(self.recipe.stage[number].batch * self.process.world)
             try:
                 for batch in batches:
                     meter.add(*self._train_step(batch))
                     self.batch += 1
                     self.step += 1
                     left -= 1
+                    self._tell({"kind": "step", "step": self.step, "epoch": self.epoch})
                     if self.step % LOG_EVERY == 0:
-                        self.log("train", lr=self._lr(self.step - 1), **meter.read())
-                    if self._must_stop(stop, left):
-                        self.save()
-                        raise Interrupted(f"stopped after step {self.step} of {self.total}; go on with --resume")
+                        self._log_means(meter)
+                    if distributed.any_of(stop.asked or left <= 0, self.process):
+                        self.save(meter)
+                        raise Interrupted(
+                            f"stopped after step {self.step} of {self.total}, the checkpoint is written; "
+                            "go on with --resume"
+                        )
                     if time.monotonic() - last_save > SAVE_SECONDS:
-                        self.save()
+                        self.save(meter)
                         last_save = time.monotonic()
             finally:
                 batches.close()
+            if meter.steps:
+                self._log_means(meter)
             self.epoch += 1
             self.batch = 0
             self._end_of_epoch()
             self.save()
             last_save = time.monotonic()
-        if self.board is not None:
-            self.board.close()
-        return self.folder / MODEL
 
-    def _must_stop(self, stop: Stop, left: float) -> bool:
-        asked = stop.asked or left <= 0
-        return distributed.any_of(asked, self.process) if self.process.world > 1 else asked
+    def _log_means(self, meter: Meter) -> None:
+        self._check_finite(meter)
+        self.log("train", lr=lr_factor(self.recipe.train, self.step - 1, self.total), **meter.read())
+
+    def _check_finite(self, meter: Meter) -> None:
+        """FloatingPointError when a loss or gradient was no number: what came after it is worth nothing."""
+        broken = meter.broken()
+        if broken:
+            raise FloatingPointError(
+                f"the loss or its gradient is no number any more (means up to step {self.step}: {broken}); "
+                "the last checkpoint is from before: start again with a lower train.lr or a longer train.warmup"
+            )
 
     def _stage_of(self, epoch: int) -> int:
         for number, stage in enumerate(self.recipe.stage):
@@ -300,119 +304,68 @@ class Run:
             epoch -= stage.epochs
         raise IndexError(epoch)
 
-    def _lr(self, step: int) -> float:
-        """Factor on the peak learning rate: linear warm-up, then a cosine down to `final_lr`."""
-        rules = self.recipe.train
-        if step < rules.warmup:
-            return (step + 1) / rules.warmup
-        progress = (step - rules.warmup) / max(1, self.total - rules.warmup)
-        return rules.final_lr + (1 - rules.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-    def _train_step(self, batch: dict[str, np.ndarray]) -> tuple[torch.Tensor, dict, torch.Tensor]:
+    def _train_step(self, batch: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, dict]:
+        """One step; the loss, the gradient's norm before clipping, each loss before its weight. Waits for no GPU."""
         rules, device = self.recipe.train, self.process.device
         self.network.train()
         for module in self.frozen:
             module.eval()
+        factor = lr_factor(rules, self.step, self.total)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * self._lr(self.step)
-        tensors = {name: torch.from_numpy(value).to(device, non_blocking=True) for name, value in batch.items()}
+            group["lr"] = group["peak"] * factor
+        tensors = {name: _sent(value, device) for name, value in batch.items()}
         image = tensors.pop("image").permute(0, 3, 1, 2).float()  # channels last in memory
         with torch.autocast(device.type, torch.bfloat16, enabled=rules.amp == "bf16"):
             maps = self.shared(image)
         total, parts = self.criterion(maps, tensors)
-        if not torch.isfinite(total):
-            raise FloatingPointError(
-                f"the loss is {total.item()} at step {self.step} ({ {n: round(float(v), 3) for n, v in parts.items()} }); "
-                "lower train.lr or raise train.warmup and start again; the last checkpoint is from before"
-            )
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), rules.clip or math.inf)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.network, self.step)
-        return total.detach(), parts, norm.detach()
+        return total.detach(), norm.detach(), parts
 
     def _end_of_epoch(self) -> None:
-        """Validates, draws, and keeps the model: the averaged weights as they are, and the best so far."""
+        """Validates, draws, and keeps the averaged weights as a model."""
         rules = self.recipe.validation
-        last = self.epoch == self.epochs
-        if self.process.first and (last or self.epoch % max(1, rules.every) == 0):
+        if self.process.first and (self.epoch == self.epochs or self.epoch % rules.every == 0):
             network = self.network if self.average is None else self.average.network
             spec = self.spec()
             if self.val:
                 started = time.monotonic()
                 result = validate(network, spec, self.val, protocol=rules.protocol)
                 figures = {name: v for name, v in result.to_dict()["figures"].items() if isinstance(v, (int, float))}
-                self.log("validation", figures=figures, seconds=round(time.monotonic() - started, 1))
-                self._draw(network, spec)
-                self.best = max(self.best, figures.get("AR", -1.0))
-                spec = replace(spec, provenance={**spec.provenance, "validation": {**asdict(rules), "figures": figures}})
-            save_model(self.folder / MODEL, network, spec)
-        self.network.train()
+                seconds = round(time.monotonic() - started, 1)
+                self.log("validation", figures=figures, seconds=seconds, unreadable=list(result.unreadable))
+                self._draw(network, spec, unreadable=bool(result.unreadable))
+                measured = {**asdict(rules), "path": Path(rules.path).name, "figures": figures}
+                spec = replace(spec, provenance={**spec.provenance, "validation": measured})
+            with writing(self.folder / MODEL):
+                save_model(self.folder / MODEL, network, spec)
         distributed.wait(self.process)
 
-    def _draw(self, network: nn.Module, spec: ModelSpec) -> None:
+    def _draw(self, network: nn.Module, spec: ModelSpec, unreadable: bool) -> None:
+        """Writes a sheet of predictions on some validation photos, the same each time."""
         count = self.recipe.validation.pictures
-        if not count:
+        chosen = [s for s in self.val[:: max(1, len(self.val) // max(1, count))] if s.target >= 0][:count]
+        if unreadable:
+            chosen = [s for s in chosen if _readable(s, self.photos)]
+        if not chosen:
             return
-        chosen = [s for s in self.val[:: max(1, len(self.val) // count)] if s.target >= 0][:count]
         image = picture(network, spec, chosen, self.photos)
-        cv2.imwrite(str(self.folder / "pictures" / f"epoch_{self.epoch:03d}.png"), image[:, :, ::-1])
-        if self.board is not None:
-            self.board.add_image("validation/predictions", image, self.step, dataformats="HWC")
+        self.journal.picture(image, step=self.step, epoch=self.epoch)
 
 
-class Meter:
-    """Means since the last reading: losses, gradient norm, photos per second."""
-
-    def __init__(self, photos_per_step: int) -> None:
-        self.photos_per_step = photos_per_step
-        self._clear()
-
-    def _clear(self) -> None:
-        self.started, self.steps, self.sums = time.monotonic(), 0, {}
-
-    def add(self, total: torch.Tensor, parts: dict, norm: torch.Tensor) -> None:
-        """Counts one step."""
-        self.steps += 1
-        for name, value in {"loss": total, "gradient": norm, **parts}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
-
-    def read(self) -> dict:
-        """{"loss", "gradient", "losses": {name: mean}, "photos_per_s"}; starts anew."""
-        seconds = max(1e-9, time.monotonic() - self.started)
-        means = {name: round(value / self.steps, 5) for name, value in self.sums.items()}
-        facts = {"loss": means.pop("loss"), "gradient": means.pop("gradient"), "losses": means}
-        facts["photos_per_s"] = round(self.steps * self.photos_per_step / seconds, 1)
-        self._clear()
-        return facts
-
-
-def _is_model(path: Path) -> bool:
-    """Whether a safetensors file carries a spec of ours (else it is somebody's state dict)."""
-    from safetensors import SafetensorError, safe_open
-
-    from featherpose.spec import SPEC_KEY
-
+def _readable(sample: Sample, photos: Photos) -> bool:
     try:
-        with safe_open(str(path), framework="np") as file:
-            return SPEC_KEY in (file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+        photos(sample)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; batch norms and biases do not decay, the backbone may learn slower (Loshchilov and Hutter, ICLR 2019)."""
-    rules = recipe.train
-    groups: dict[tuple[float, float], list] = {}
-    for name, parameter in network.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        decay = rules.weight_decay if parameter.ndim > 1 else 0.0
-        peak = rules.lr * (rules.backbone_lr if name.startswith("backbone.") and recipe.model.init else 1.0)
-        groups.setdefault((peak, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "peak": peak, "lr": peak, "weight_decay": decay} for (peak, decay), p in groups.items()],
-        betas=rules.betas, fused=True,
-    )  # fmt: skip
+def _sent(value: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array on the device; to CUDA through pinned memory, so that the copy runs beside the previous step."""
+    tensor = torch.from_numpy(value)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -32,7 +32,9 @@ class NetworkBackend:
         return {name: value.float().cpu().numpy() for name, value in self.network(x).items()}
 
 
-def validate(network: nn.Module, spec: ModelSpec, samples: list[Sample], *, protocol: str, batch: int = 32) -> Evaluation:
+def validate(
+    network: nn.Module, spec: ModelSpec, samples: list[Sample], *, protocol: str, batch: int = 32
+) -> Evaluation:
     """The figures of a network in memory on labelled photos."""
     return evaluate(Predictor(NetworkBackend(network, spec)), samples, protocol=protocol, batch=batch)
 

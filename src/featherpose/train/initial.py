@@ -1,0 +1,86 @@
+"""The weights a run starts from: random ones, a classifier's backbone, or a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from featherpose.importers.classifier import load_classifier
+from featherpose.models.files import load_network
+from featherpose.models.layers import has_folded_norms, unfold_batch_norms
+from featherpose.skeletons import Skeleton, joint_mapping
+from featherpose.systems import build_network
+
+LAST = ".out."
+"""In the names of the layers that end a head, one or more channels per joint."""
+
+
+def initial_network(facts: dict, skeleton: Skeleton, init: str, photos: Callable[[], list[Tensor]]) -> nn.Module:
+    """The network of a recipe's `model.network` with the weights of `model.init`.
+
+    photos: gives batches (B, 3, H, W) RGB 0..255, asked for only when folded batch norms need statistics.
+    Raises ValueError when the file does not fit.
+    """
+    if not init:
+        return build_network(facts, len(skeleton))
+    path = Path(init)
+    if path.suffix.lower() == ".safetensors" and _is_model(path):
+        network, spec = load_network(path)
+        if spec.network != facts or spec.skeleton != skeleton:
+            network = _fitting_weights(network, spec.skeleton, build_network(facts, len(skeleton)), skeleton, path)
+        if has_folded_norms(network):  # an imported model; live statistics would change what it computes
+            unfold_batch_norms(network, photos())
+        return network
+    network = build_network(facts, len(skeleton))
+    load_classifier(network.backbone, path)
+    if has_folded_norms(network.backbone):
+        unfold_batch_norms(network.backbone, [batch / 127.5 - 1 for batch in photos()])
+    return network
+
+
+def _fitting_weights(
+    given: nn.Module, joints: Skeleton, network: nn.Module, skeleton: Skeleton, path: Path
+) -> nn.Module:
+    """`network` with every weight of `given` that has the same name and shape.
+
+    joints: the skeleton of `given`. The heads' last layers are matched joint by joint, by name; joints that the model
+    does not know keep their random weights.
+    """
+    own, place = network.state_dict(), torch.from_numpy(joint_mapping(joints, skeleton))
+    fitting = 0
+    for name, value in given.state_dict().items():
+        if name not in own:
+            continue
+        rows, rest = len(value) if value.ndim else 0, value.shape[1:]
+        if LAST in name and rows > 1 and rows % len(joints) == 0:  # (K x channels per joint, ...)
+            mine, theirs = own[name].view(len(skeleton), -1, *rest), value.view(len(joints), -1, *rest)
+            if mine.shape[1:] == theirs.shape[1:]:
+                mine[place >= 0] = theirs[place[place >= 0]]
+                fitting += 1
+        elif own[name].shape == value.shape:
+            own[name].copy_(value)
+            fitting += 1
+    if fitting < len(own) / 2:
+        raise ValueError(
+            f"{path}: only {fitting} of the {len(own)} tensors of the recipe's network are in this model; "
+            "name a model of the same system and width"
+        )
+    return network
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a safetensors file carries a spec of ours (else it is somebody's state dict)."""
+    from safetensors import SafetensorError, safe_open
+
+    from featherpose.spec import SPEC_KEY
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file to start from (model.init)")
+    try:
+        with safe_open(str(path), framework="np") as file:
+            return SPEC_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error

@@ -1,0 +1,40 @@
+"""AdamW and its schedule."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from featherpose.train.config import TrainRules
+
+
+def make_optimizer(network: nn.Module, rules: TrainRules, *, initialised: bool) -> torch.optim.Optimizer:
+    """AdamW; batch norms and biases do not decay (Loshchilov and Hutter, ICLR 2019). Each group has its `peak` rate.
+
+    initialised: the backbone has trained weights already and learns `backbone_lr` times slower.
+    """
+    groups: dict[tuple[float, float], list] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        decay = rules.weight_decay if parameter.ndim > 1 else 0.0
+        peak = rules.lr * (rules.backbone_lr if name.startswith("backbone.") and initialised else 1.0)
+        groups.setdefault((peak, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": p, "peak": peak, "lr": peak, "weight_decay": decay} for (peak, decay), p in groups.items()],
+        betas=rules.betas, fused=True,
+    )  # fmt: skip
+
+
+def lr_factor(rules: TrainRules, step: int, total: int) -> float:
+    """Factor on the peak rates at a step, counted from 0, of `total`: linear warm-up, then a cosine to `final_lr`.
+
+    The warm-up never takes more than a quarter of the run, so that short runs get to learn at all.
+    """
+    warmup = min(rules.warmup, total // 4)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    return rules.final_lr + (1 - rules.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
