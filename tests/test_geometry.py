@@ -24,7 +24,7 @@ from featherpose.geometry import (
 from featherpose.skeletons import COCO17, Skeleton
 
 BILINEAR = 0.1
-"""Grey levels that a ramp of one level per pixel may be off: OpenCV 4 counts positions in 1/32 px, twice when it shrinks."""
+"""Grey levels that a ramp of one level per pixel may be off: OpenCV 4 counts positions in 1/32 px."""
 
 
 def at(matrix, x, y):

@@ -5,6 +5,8 @@ The names of maps, targets and loss weights are the same (contract 1 of the desi
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def weighted_mse(map_: Tensor, target: Tensor, weight: Tensor, *, k: float) -> T
 
 
 def masked_l1(map_: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Mean |p - t| in cells over x and y where the weight is not 0. map_, target: (B, K, 2, H, W); weight: (B, K, H, W)."""
+    """Mean |p - t| in cells over x and y by weight. map_, target: (B, K, 2, H, W); weight: (B, K, H, W)."""
     error = (map_ - target).abs().sum(dim=2) * weight
     return error.sum() / (2 * weight.sum()).clamp_min(1.0)
 
@@ -72,17 +74,23 @@ class Criterion:
     factor, 1 where not named. Raises ValueError for unknown names or negative weights.
     """
 
-    def __init__(self, weights: dict[str, float], skeleton: Skeleton, *, k: float = 7.0, joint_weights: dict | None = None):
+    def __init__(
+        self, weights: dict[str, float], skeleton: Skeleton, *, k: float = 7.0, joint_weights: dict | None = None
+    ):
         for name, weight in weights.items():
             if name not in LOSSES:
                 raise ValueError(f"unknown loss '{name}'{did_you_mean(name, LOSSES)}")
-            if weight < 0:
-                raise ValueError(f"loss weight of '{name}' is negative: {weight}")
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"loss weight of '{name}' must be a number from 0 on, got {weight}")
+        if not 0 <= k < math.inf:
+            raise ValueError(f"loss.k must be a number from 0 on, got {k}")
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
         if not self.weights:
             raise ValueError("every loss has weight 0: nothing would be learned")
         factors = torch.ones(len(skeleton))
         for joint, factor in (joint_weights or {}).items():
+            if not 0 <= factor < math.inf:
+                raise ValueError(f"loss.joint_weights of '{joint}' must be a number from 0 on, got {factor}")
             factors[skeleton.index(joint)] = float(factor)
         self.options = {"k": k, "joint_weights": factors, "bones": torch.from_numpy(skeleton.bone_index())}
 

@@ -119,7 +119,7 @@ def did_you_mean(word: str, choices) -> str:
 
 
 def canonical_joint_name(name: str) -> str:
-    """One spelling for a joint: 'Left Shoulder', 'leftShoulder', 'LShoulder' and 'l_shoulder' all give 'left_shoulder'."""
+    """One spelling for a joint: 'Left Shoulder', 'leftShoulder', 'LShoulder', 'l_shoulder' all give 'left_shoulder'."""
     words = re.sub(r"([a-z])([A-Z])|^([LR])([A-Z][a-z])", r"\1\3_\2\4", name.strip())
     words = re.sub(r"[\s\-.]+", "_", words).lower().strip("_")
     side = {"l": "left", "r": "right"}

@@ -16,7 +16,7 @@ SPEC_KEY = "featherpose.spec"
 SPEC_VERSION = 1
 
 OUTPUTS = ("raw", "decoded")
-"""raw: the maps of the codec, by name. decoded: `joints` (B, K, 3) = x, y in input pixels and score, and `pose_score` (B,)."""
+"""raw: the codec's maps by name. decoded: `joints` (B, K, 3), x, y in input pixels and score, and `pose_score` (B,)."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ CODECS = {"movenet": MoveNetCodec}
 
 
 def build_codec(facts: dict, input_size: tuple[int, int], joints: int):
-    """A codec from a spec's or recipe's dict: its `name`, then its own fields. ValueError for an unknown name or key."""
+    """A codec from a spec's or recipe's dict: its `name`, then its own fields. ValueError for unknown ones."""
     facts = dict(facts)
     name = facts.pop("name", None)
     if name not in CODECS:

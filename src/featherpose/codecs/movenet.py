@@ -43,7 +43,7 @@ class MoveNetCodec:
     stride: int = 4
     """Input pixels per grid cell."""
     curve: str = "gaussian"
-    """gaussian: exp(-d^2 / (2 s^2)), the closed form of Lightweight OpenPose; exponential: exp(-d / s), more pointed."""
+    """gaussian: exp(-d^2 / (2 s^2)), the closed form of Lightweight OpenPose; exponential: exp(-d / s), pointed."""
     subcell: bool = False
     """False: the curve stands on the joint's cell and is exactly 1 there. True: it stands on the joint itself."""
     sigma_scale: float = 0.04
@@ -57,7 +57,7 @@ class MoveNetCodec:
     regression_radius: int = 2
     """The regression is written to all cells this near the centre cell, each with its own difference."""
     offset_radius: int = 1
-    """The offset is written to all cells this near the joint's cell, so that a neighbouring maximum decodes well too."""
+    """The offset is written to all cells this near the joint's cell, so that a maximum beside it decodes well too."""
     unlabelled_weight: float = 0.25
     """Heatmap weight inside a person's box for joints that the set labels but this person has no label for."""
     softening: float = 1.8
@@ -81,7 +81,9 @@ class MoveNetCodec:
         if not 0 <= self.unlabelled_weight <= 1:
             raise ValueError(f"codec movenet: unlabelled_weight must lie in [0, 1], got {self.unlabelled_weight}")
         if any(v % self.stride for v in self.input_size):
-            raise ValueError(f"codec movenet: input_size {self.input_size} is not a multiple of the stride {self.stride}")
+            raise ValueError(
+                f"codec movenet: input_size {self.input_size} is not a multiple of the stride {self.stride}"
+            )
         if not 0 < self.sigma_range[0] <= self.sigma_range[1]:
             raise ValueError(f"codec movenet: sigma_range must be 0 < low <= high, got {self.sigma_range}")
 
@@ -138,7 +140,8 @@ class MoveNetCodec:
         middle = self._middles(cells, inside)
         person, joint = np.nonzero(inside)
         points = cells[person, joint]
-        self._draw(maps["center"], maps["center_weight"], np.zeros(len(seen), np.int64), middle, self.center_sigma * sigma)
+        only = np.zeros(len(seen), np.int64)  # the centre map has one channel
+        self._draw(maps["center"], maps["center_weight"], only, middle, self.center_sigma * sigma)
         self._draw(maps["heatmap"], maps["heatmap_weight"], joint, points, sigma[person])
         self._fill_regression(maps, middle, cells, labelled)
         self._fill_offset(maps, joint, points)
@@ -164,7 +167,7 @@ class MoveNetCodec:
     ) -> None:
         """Lowers the heatmap weight where a joint may be that nobody labelled; to 0 everywhere if the set never does.
 
-        low, high: (P, 2) corners of the boxes around each person's labelled joints, cells; infinite where there are none.
+        low, high: (P, 2) corners of the boxes around each person's labelled joints, cells; infinite for none.
         """
         weight = maps["heatmap_weight"]
         weight[(visibility < 0).any(axis=0)] = 0
@@ -181,7 +184,7 @@ class MoveNetCodec:
             np.minimum(region, np.float32(self.unlabelled_weight), out=region, where=missing[person][:, None, None])
 
     def _square(self, points: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The cells around each of N points: columns and rows (N, 2 reach + 1), and which are inside (N, rows, columns)."""
+        """The cells around N points: columns and rows (N, 2 reach + 1), and which are in the grid (N, row, column)."""
         width, height = self.grid
         cell = np.floor(points).astype(np.int64)
         steps = np.arange(-reach, reach + 1)
@@ -195,8 +198,10 @@ class MoveNetCodec:
         which, i, j = np.nonzero(inside)
         return which, rows[which, i], columns[which, j]
 
-    def _draw(self, target: np.ndarray, weight: np.ndarray, channel: np.ndarray, points: np.ndarray, sigma: np.ndarray) -> None:
-        """Draws a curve at each of N points into its channel of (C, H, W) `target`; where curves meet, the higher counts.
+    def _draw(
+        self, target: np.ndarray, weight: np.ndarray, channel: np.ndarray, points: np.ndarray, sigma: np.ndarray
+    ) -> None:
+        """Draws a curve at each of N points into its channel of (C, H, W) `target`; where they meet, the higher counts.
 
         sigma: (N,) cells. The cells under a curve are known, so their weight becomes 1.
         """
@@ -225,7 +230,7 @@ class MoveNetCodec:
         maps["regression_weight"].reshape(self.joints, -1)[:, where] = labelled[who].T
 
     def _fill_offset(self, maps: dict, channel: np.ndarray, points: np.ndarray) -> None:
-        """Writes the way from a cell's corner to the joint into the cells around each; the nearest joint owns a cell."""
+        """Writes the way from a cell's corner to the joint into the cells around it; the nearest one owns a cell."""
         which, rows, columns = self._around(points, self.offset_radius)
         way = points[which] - np.stack([columns, rows], axis=1)  # (M, 2)
         far_to_near = np.argsort(-((way - 0.5) ** 2).sum(axis=1), kind="stable")
@@ -276,67 +281,14 @@ class MoveNetCodec:
             for b in range(len(maps["heatmap"]))
         ]
         if not decoded:
-            return np.zeros((0, self.joints, 2), np.float32), np.zeros((0, self.joints), np.float32), np.zeros(0, np.float32)
+            shapes = (0, self.joints, 2), (0, self.joints), (0,)
+            return tuple(np.zeros(shape, np.float32) for shape in shapes)
         xy, score, pose_score = zip(*decoded, strict=True)
         return np.stack(xy), np.stack(score), np.array(pose_score, np.float32)
-
-    def decode_several(
-        self,
-        maps: dict[str, np.ndarray],
-        limit: int,
-        *,
-        threshold: float = 0.1,
-        min_distance: float = 2.0,
-        focus_xy: tuple[float, float] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The joints of up to `limit` people, surest first: (N, K, 2) input pixels, (N, K) scores, (N,) pose scores.
-
-        maps: of one picture, as for `decode`. A person is a cell of the centre map of at least `threshold` that none
-        within `min_distance` cells exceeds. focus_xy: with it, the person that `decode` finds there stands first, whatever
-        their score, and peaks within `min_distance` of that cell are left out. The same person may come from two peaks
-        (featherpose.runtime.several suppresses such doubles).
-        """
-        center = maps["center"][0]  # (H, W)
-        height, width = center.shape
-        chosen = []  # (row, column), at most `limit`
-        if focus_xy is not None:
-            weight = _focus(width, height, focus_xy[0] / self.stride, focus_xy[1] / self.stride, self.softening)
-            chosen.append(divmod(int((center * weight).argmax()), width))
-        rows, columns = np.nonzero(center >= threshold)
-        for place in np.argsort(-center[rows, columns], kind="stable"):
-            if len(chosen) >= limit:
-                break
-            row, column = int(rows[place]), int(columns[place])
-            if _is_peak(center, row, column, min_distance) and all(
-                (row - r) ** 2 + (column - c) ** 2 > min_distance**2 for r, c in chosen
-            ):
-                chosen.append((row, column))
-        people = [self._joints_from(maps, row, column) for row, column in chosen[:limit]]
-        if not people:
-            return np.zeros((0, self.joints, 2), np.float32), np.zeros((0, self.joints), np.float32), np.zeros(0, np.float32)
-        xy, score, pose_score = zip(*people, strict=True)
-        return np.stack(xy), np.stack(score), np.array(pose_score, np.float32)
-
-    def _joints_from(self, maps: dict[str, np.ndarray], row: int, column: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """`decode` of the person whose middle is a given cell: its centre map is made to hold that cell alone."""
-        center = np.zeros_like(maps["center"])
-        center[0, row, column] = 1.0
-        xy, score, _ = self.decode({**maps, "center": center})
-        return xy, score, float(maps["center"][0, row, column])
 
 
 MAPS = ("center", "heatmap", "regression", "offset")
 """The maps a network of this kind returns, in the order of an exported graph's outputs."""
-
-
-def _is_peak(values: np.ndarray, row: int, column: int, reach: float) -> bool:
-    """Whether no cell of (H, W) values within `reach` cells is larger."""
-    steps = int(reach)
-    window = values[max(row - steps, 0) : row + steps + 1, max(column - steps, 0) : column + steps + 1]
-    rows = np.arange(max(row - steps, 0), max(row - steps, 0) + window.shape[0]) - row
-    columns = np.arange(max(column - steps, 0), max(column - steps, 0) + window.shape[1]) - column
-    near = rows[:, None] ** 2 + columns[None, :] ** 2 <= reach**2
-    return bool((window[near] <= values[row, column]).all())
 
 
 def _boxes(points: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
