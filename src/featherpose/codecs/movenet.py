@@ -286,9 +286,67 @@ class MoveNetCodec:
         xy, score, pose_score = zip(*decoded, strict=True)
         return np.stack(xy), np.stack(score), np.array(pose_score, np.float32)
 
+    def decode_several(
+        self,
+        maps: dict[str, np.ndarray],
+        limit: int,
+        *,
+        threshold: float = 0.1,
+        min_distance: float = 2.0,
+        focus_xy: tuple[float, float] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The joints of up to `limit` people, surest first: (N, K, 2) input pixels, (N, K) scores, (N,) pose scores.
+
+        maps: of one picture, as for `decode`. A person is a cell of the centre map of at least `threshold` that none
+        within `min_distance` cells exceeds. focus_xy: with it, the person that `decode` finds there stands first, whatever
+        their score, and peaks within `min_distance` of that cell are left out. The same person may come from two peaks
+        (featherpose.runtime.several suppresses such doubles).
+        """
+        center = maps["center"][0]  # (H, W)
+        height, width = center.shape
+        chosen = []  # (row, column), at most `limit`
+        if focus_xy is not None:
+            weight = _focus(width, height, focus_xy[0] / self.stride, focus_xy[1] / self.stride, self.softening)
+            chosen.append(divmod(int((center * weight).argmax()), width))
+        rows, columns = np.nonzero(center >= threshold)
+        for place in np.argsort(-center[rows, columns], kind="stable"):
+            if len(chosen) >= limit:
+                break
+            row, column = int(rows[place]), int(columns[place])
+            if _is_peak(center, row, column, min_distance) and all(
+                (row - r) ** 2 + (column - c) ** 2 > min_distance**2 for r, c in chosen
+            ):
+                chosen.append((row, column))
+        people = [self._joints_from(maps, row, column) for row, column in chosen[:limit]]
+        if not people:
+            return (
+                np.zeros((0, self.joints, 2), np.float32),
+                np.zeros((0, self.joints), np.float32),
+                np.zeros(0, np.float32),
+            )
+        xy, score, pose_score = zip(*people, strict=True)
+        return np.stack(xy), np.stack(score), np.array(pose_score, np.float32)
+
+    def _joints_from(self, maps: dict[str, np.ndarray], row: int, column: int) -> tuple[np.ndarray, np.ndarray, float]:
+        """`decode` of the person whose middle is a given cell: its centre map is made to hold that cell alone."""
+        center = np.zeros_like(maps["center"])
+        center[0, row, column] = 1.0
+        xy, score, _ = self.decode({**maps, "center": center})
+        return xy, score, float(maps["center"][0, row, column])
+
 
 MAPS = ("center", "heatmap", "regression", "offset")
 """The maps a network of this kind returns, in the order of an exported graph's outputs."""
+
+
+def _is_peak(values: np.ndarray, row: int, column: int, reach: float) -> bool:
+    """Whether no cell of (H, W) values within `reach` cells is larger."""
+    steps = int(reach)
+    window = values[max(row - steps, 0) : row + steps + 1, max(column - steps, 0) : column + steps + 1]
+    rows = np.arange(max(row - steps, 0), max(row - steps, 0) + window.shape[0]) - row
+    columns = np.arange(max(column - steps, 0), max(column - steps, 0) + window.shape[1]) - column
+    near = rows[:, None] ** 2 + columns[None, :] ** 2 <= reach**2
+    return bool((window[near] <= values[row, column]).all())
 
 
 def _boxes(points: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
