@@ -299,8 +299,8 @@ class MoveNetCodec:
 
         maps: of one picture, as for `decode`. A person is a cell of the centre map of at least `threshold` that none
         within `min_distance` cells exceeds. focus_xy: with it, the person that `decode` finds there stands first,
-        whatever their score, and peaks within `min_distance` of that cell are left out. The same person may come from two peaks
-        (featherpose.runtime.several suppresses such doubles).
+        whatever their score, and peaks within `min_distance` of that cell are left out. The same person may come from
+        two peaks (featherpose.runtime.several suppresses such doubles).
         """
         center = maps["center"][0]  # (H, W)
         height, width = center.shape

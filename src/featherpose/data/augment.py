@@ -55,6 +55,13 @@ class Augmentation:
         for name in ("flip", "rotate", "upside_down", "half_body", "other_target", "colour", "grey", "blur", "cutout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augment.{name} is a probability in [0, 1], got {getattr(self, name)}")
+        if self.cutout_size[1] > 1:
+            raise ValueError(f"augment.cutout_size is in shares of the input, at most 1, got {list(self.cutout_size)}")
+        if not 0 <= self.colour_strength <= 1:
+            raise ValueError(f"augment.colour_strength must lie in [0, 1], got {self.colour_strength}")
+        for name in ("shift", "rotate_deviation"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise ValueError(f"augment.{name} must not be negative, got {getattr(self, name)}")
 
 
 NO_AUGMENTATION = Augmentation(
@@ -180,7 +187,7 @@ def _colour(picture: np.ndarray, strength: float, rng: np.random.Generator) -> n
 def _blur(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     height, width = picture.shape[:2]
     if rng.random() < 0.5:
-        return cv2.GaussianBlur(picture, (0, 0), sigmaX=float(rng.uniform(0.5, width / 100)))
+        return cv2.GaussianBlur(picture, (0, 0), sigmaX=float(rng.uniform(0.5, max(0.5, width / 100))))
     share = rng.uniform(0.3, 0.8)
     small = cv2.resize(picture, (max(1, int(width * share)), max(1, int(height * share))), interpolation=cv2.INTER_AREA)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -19,7 +19,6 @@ from featherpose.data.augment import Augmentation, augment
 from featherpose.data.sample import Sample
 from featherpose.runtime.photos import read_photo
 
-
 KEEP_BYTES = 4 * 10**9
 """Most memory for decoded photos; those beyond it are decoded each time (a 256 px crop takes 0.2 MB)."""
 
@@ -34,7 +33,7 @@ class Photos:
     _bytes: int = 0
 
     def __call__(self, sample: Sample) -> np.ndarray:
-        """(H, W, 3) uint8 RGB. ValueError when the file's size is not the label file's: the joints would be elsewhere."""
+        """(H, W, 3) uint8 RGB. ValueError when the file's size is not the labels': joints would be elsewhere."""
         image = self._kept.get(sample.photo)
         if image is None:
             image = read_photo(sample.photo)
@@ -100,12 +99,14 @@ def collate(examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 class Loader:
     """Batches of one epoch, prepared ahead in threads (OpenCV and large NumPy calls run beside the training step).
 
-    rank, world: with several processes each takes every world-th sample of a batch's share; a last short batch is left
-    out. workers: threads; 0 prepares each batch when it is asked for.
+    rank, world: of every `world` x `batch` samples each process takes its own stretch, so that together they see what
+    one process with the large batch would; a last short batch is left out. workers: threads; 0 prepares each batch when
+    it is asked for.
     """
 
-    def __init__(self, parts: list[Part], codec, rules: Augmentation, *, batch: int, seed: int, photos: Photos | None = None,
-                 workers: int = 1, ahead: int = 3, rank: int = 0, world: int = 1):  # fmt: skip
+    def __init__(self, parts: list[Part], codec, rules: Augmentation, *, batch: int, seed: int,
+                 photos: Photos | None = None, workers: int = 1, ahead: int = 3,
+                 rank: int = 0, world: int = 1):  # fmt: skip
         self.parts, self.codec, self.rules = parts, codec, rules
         self.batch, self.seed, self.workers, self.ahead = batch, seed, workers, ahead
         self.rank, self.world = rank, world

@@ -1,0 +1,284 @@
+"""Loading: the same batches whatever the number of workers, processes and stops; errors come with their path."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featherpose.codecs.movenet import MoveNetCodec
+from featherpose.data.augment import NO_AUGMENTATION, Augmentation
+from featherpose.data.loader import Loader, Part, Photos, collate, epoch_order, make_example
+from featherpose.data.sample import Sample
+from featherpose.skeletons import Skeleton
+
+PAIR = Skeleton("pair", ("left_hand", "right_hand"), flip_pairs=(("left_hand", "right_hand"),))
+CODEC = MoveNetCodec((32, 32), 2)
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """Ten photos of 40 x 30 pixels; photo n is of the grey level 10 n + 50, so that pictures can be told apart."""
+    made = []
+    for number in range(10):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(np.full((30, 40, 3), 50 + 10 * number, np.uint8)).save(path)
+        made.append(
+            Sample(
+                photo=path,
+                size_wh=(40, 30),
+                skeleton=PAIR,
+                photo_id=str(number),
+                sample_id=number,
+                target=0,
+                xy=np.array([[[10, 8], [25 + number / 4, 22]]], np.float32),
+                visibility=np.full((1, 2), 2, np.int8),
+                box_xyxy=np.array([[9, 7, 28, 23]], np.float32),
+                area=np.array([300], np.float32),
+            )
+        )
+    return made
+
+
+def loader(samples, *, rules=None, **changes):
+    facts = {"batch": 3, "seed": 1, "workers": 0, "photos": Photos()}
+    parts = samples if samples and isinstance(samples[0], Part) else [Part(samples)]
+    return Loader(parts, CODEC, rules or Augmentation(), **{**facts, **changes})
+
+
+def assert_equal(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
+        assert list(a) == list(b)
+        for name in a:
+            assert np.array_equal(a[name], b[name]), name
+
+
+# --- the order -----------------------------------------------------------------------------------------------------
+
+
+def test_an_epoch_holds_everything_once(samples):
+    order = epoch_order([Part(samples), Part(samples[:4])], seed=0, epoch=0)
+    assert order.shape == (14, 2)
+    assert sorted(map(tuple, order.tolist())) == [(0, i) for i in range(10)] + [(1, i) for i in range(4)]
+    assert not np.array_equal(order, np.sort(order, axis=0))
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(samples):
+    first = epoch_order([Part(samples)], seed=0, epoch=3)
+    assert np.array_equal(first, epoch_order([Part(list(samples))], seed=0, epoch=3))
+    assert not np.array_equal(first, epoch_order([Part(samples)], seed=0, epoch=4))
+    assert not np.array_equal(first, epoch_order([Part(samples)], seed=1, epoch=3))
+
+
+@pytest.mark.parametrize(
+    ("repeat", "least", "most", "total"),
+    [(1, 1, 1, 10), (2, 2, 2, 20), (0.3, 0, 1, 3), (1.5, 1, 2, 15), (2.2, 2, 3, 22)],
+)
+def test_repeat_says_how_often_a_sample_is_seen(samples, repeat, least, most, total):
+    counts = np.bincount(epoch_order([Part(samples, repeat)], seed=0, epoch=0)[:, 1], minlength=10)
+    assert counts.min() == least
+    assert counts.max() == most
+    assert counts.sum() == total
+
+
+def test_a_fraction_is_drawn_anew_each_epoch(samples):
+    seen = [frozenset(epoch_order([Part(samples, 0.3)], seed=0, epoch=e)[:, 1].tolist()) for e in range(20)]
+    assert len(set(seen)) > 10
+    assert frozenset().union(*seen) == set(range(10))
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+@pytest.mark.parametrize("repeat", [0.5, 1.5, 2.5, 0.3, 1.7])
+def test_the_length_is_what_an_epoch_gives(samples, count, repeat):
+    """Five samples one and a half times: halves are rounded the same way in both places."""
+    parts = [Part(samples[:count], repeat), Part(samples[:1])]
+    assert len(loader(parts, batch=1)) == len(epoch_order(parts, seed=1, epoch=0))
+
+
+def test_batches_hold_what_the_order_says(samples):
+    """Photos are of one grey level each, seen in the middle of the crop."""
+    order = epoch_order([Part(samples)], seed=1, epoch=0)
+    batches = list(loader(samples, rules=NO_AUGMENTATION).epoch(0))
+    assert len(batches) == 3
+    seen = np.concatenate([batch["image"][:, 16, 16, 0] for batch in batches])
+    assert seen.tolist() == (50 + 10 * order[:9, 1]).tolist()
+
+
+# --- batches -------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_pictures_and_targets(samples):
+    batch = next(loader(samples).epoch(0))
+    assert (batch["image"].shape, batch["image"].dtype) == ((3, 32, 32, 3), np.uint8)
+    assert batch["center"].shape == (3, 1, 8, 8)
+    assert batch["regression"].shape == (3, 2, 2, 8, 8)
+    assert set(batch) == {"image", *CODEC.encode(np.zeros((0, 2, 2)), np.zeros((0, 2)))}
+
+
+def test_targets_belong_to_their_pictures(samples):
+    """Without augmentation the wrists decode to where the crop has put them: the box and the joints, 1.25 times."""
+    parts = [Part(samples)]
+    order = epoch_order(parts, seed=1, epoch=0)
+    batch = next(loader(samples, rules=NO_AUGMENTATION).epoch(0))
+    for b in range(3):
+        sample = samples[order[b, 1]]
+        x1, y1, x2, y2 = sample.target_box()
+        side = 1.25 * max(x2 - x1, y2 - y1)
+        expected = (sample.xy[0] - [(x1 + x2) / 2, (y1 + y2) / 2]) * 32 / side + 16
+        xy, _, _ = CODEC.decode({name: values[b] for name, values in batch.items()})
+        assert xy == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("ahead", [1, 4])
+def test_workers_change_nothing(samples, workers, ahead):
+    for epoch in (0, 1):
+        alone = list(loader(samples, batch=2).epoch(epoch))
+        assert_equal(alone, list(loader(samples, batch=2, workers=workers, ahead=ahead).epoch(epoch)))
+        assert len(alone) == 5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_start_leaves_out_exactly_the_first_batches(samples, workers):
+    whole = list(loader(samples, batch=2).epoch(5))
+    for start in range(6):
+        assert_equal(whole[start:], list(loader(samples, batch=2, workers=workers).epoch(5, start=start)))
+
+
+def test_two_processes_see_what_one_with_the_double_batch_sees(samples):
+    together = list(loader(samples, batch=4).epoch(2))
+    ranks = [list(loader(samples, batch=2, rank=rank, world=2).epoch(2)) for rank in range(2)]
+    assert len(ranks[0]) == len(ranks[1]) == len(together) == 2
+    for number, batch in enumerate(together):
+        for name, values in batch.items():
+            assert np.array_equal(values, np.concatenate([ranks[0][number][name], ranks[1][number][name]])), name
+
+
+def test_a_last_short_batch_is_left_out(samples):
+    assert len(loader(samples, batch=4)) == 2
+    assert len(list(loader(samples, batch=4).epoch(0))) == 2
+    assert len(loader(samples, batch=3, world=2)) == 1
+    assert len(loader(samples, batch=10)) == 1
+
+
+def test_a_sample_seen_twice_in_an_epoch_is_augmented_twice(samples):
+    parts = [Part(samples[:1], repeat=4)]
+    batch = next(loader(parts, batch=4).epoch(0))
+    assert len({batch["image"][b].tobytes() for b in range(4)}) == 4
+
+
+def test_epochs_and_seeds_differ(samples):
+    first = next(loader(samples, batch=10).epoch(0))["image"]
+    assert not np.array_equal(first, next(loader(samples, batch=10).epoch(1))["image"])
+    assert not np.array_equal(first, next(loader(samples, batch=10, seed=2).epoch(0))["image"])
+
+
+def test_an_example_is_a_row_of_its_batch(samples):
+    order = epoch_order([Part(samples)], seed=1, epoch=0)
+    examples = [
+        make_example(
+            [Part(samples)],
+            Photos(),
+            CODEC,
+            Augmentation(),
+            part=0,
+            index=int(order[p, 1]),
+            seed=1,
+            epoch=0,
+            position=p,
+        )
+        for p in range(3)
+    ]
+    assert_equal([collate(examples)], [next(loader(samples).epoch(0))])
+
+
+@pytest.mark.parametrize(("batch", "world", "sentence"), [(11, 1, "11;"), (6, 2, "6 in each of 2 processes")])
+def test_an_epoch_smaller_than_a_batch_is_refused(samples, batch, world, sentence):
+    with pytest.raises(ValueError, match=f"an epoch has 10 samples, fewer than one batch of .*{sentence}"):
+        loader(samples, batch=batch, world=world)
+
+
+# --- photos and errors ---------------------------------------------------------------------------------------------
+
+
+def test_photos_are_read_once(samples):
+    photos = Photos()
+    first = photos(samples[0])
+    samples[0].photo.unlink()
+    assert photos(samples[0]) is first
+
+
+def test_photos_are_read_each_time_when_not_kept(samples):
+    for photos in (Photos(keep=False), Photos(limit=30 * 40 * 3 - 1)):
+        assert photos(samples[0]) is not photos(samples[0])
+        assert np.array_equal(photos(samples[0]), photos(samples[0]))
+
+
+def test_no_more_photos_are_kept_than_the_limit(samples):
+    photos = Photos(limit=2 * 30 * 40 * 3)
+    first, second, third = (photos(sample) for sample in samples[:3])
+    assert photos(samples[0]) is first
+    assert photos(samples[1]) is second
+    assert photos(samples[2]) is not third
+
+
+def broken(sample: Sample, how: str) -> Path:
+    if how == "missing":
+        sample.photo.unlink()
+    elif how == "truncated":
+        sample.photo.write_bytes(sample.photo.read_bytes()[:60])
+    elif how == "text":
+        sample.photo.write_text("not a picture")
+    else:
+        Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(sample.photo)
+    return sample.photo
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("how", ["missing", "truncated", "text", "turned"])
+def test_a_broken_photo_is_named(samples, how, workers):
+    path = broken(samples[4], how)
+    with pytest.raises((ValueError, OSError)) as error:
+        list(loader(samples, batch=2, workers=workers).epoch(0))
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_photo_of_another_size_says_both_sizes(samples):
+    broken(samples[0], "turned")
+    with pytest.raises(ValueError, match="the photo is 30x40 but its labels were made for 40x30"):
+        Photos()(samples[0])
+
+
+def test_batches_before_the_broken_photo_still_come(samples):
+    order = epoch_order([Part(samples)], seed=1, epoch=0)
+    broken(samples[order[7, 1]], "missing")
+    batches = loader(samples, batch=2, workers=2).epoch(0)
+    for _ in range(3):
+        next(batches)
+    with pytest.raises(FileNotFoundError):
+        next(batches)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_a_loop_that_ends_early_leaves_no_thread_behind(samples, taken):
+    before = threading.active_count()
+    batches = loader([Part(samples, 20)], batch=2, workers=3, ahead=2).epoch(0)
+    for _ in range(taken):
+        next(batches)
+    batches.close()
+    assert threading.active_count() == before
+
+
+def test_a_photo_without_people_gives_an_empty_target(samples):
+    empty = replace(
+        samples[0], xy=np.zeros((0, 2, 2), np.float32), visibility=np.zeros((0, 2), np.int8),
+        box_xyxy=np.zeros((0, 4), np.float32), area=np.zeros(0, np.float32), target=-1,
+    )  # fmt: skip
+    batch = next(loader([empty] * 3).epoch(0))
+    assert batch["image"].shape == (3, 32, 32, 3)
+    assert not batch["center"].any()
+    assert (batch["center_weight"] == 1).all()

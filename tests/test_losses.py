@@ -1,0 +1,209 @@
+"""Losses on maps of 2 x 2 cells, computed by hand; what the targets do not know has no gradient."""
+
+import numpy as np
+import pytest
+
+# ruff: noqa: E402
+torch = pytest.importorskip("torch")
+
+from featherpose.codecs.movenet import MAPS, MoveNetCodec
+from featherpose.losses import LOSSES, Criterion, masked_l1, weighted_mse
+from featherpose.skeletons import COCO17, Skeleton
+
+TRIO = Skeleton("trio", ("a", "b", "c"), bones=(("a", "b"), ("b", "c")))
+PAIR = Skeleton("pair", ("a", "b"), bones=(("a", "b"),))
+
+
+def grid(*rows):
+    return torch.tensor(rows, dtype=torch.float32)[None, None]  # (1, 1, H, W)
+
+
+# --- by hand -------------------------------------------------------------------------------------------------------
+
+
+def test_weighted_mse_by_hand():
+    """Target 1 and .5, k = 2: emphases 3, 2, 1, 1. Mass 3 x 1 + 2 x .25 = 3.5.
+    Errors .5, .5, .2, 0: 3 x .25 + 2 x .25 + 1 x .04 = 1.29."""
+    target = grid([1, 0.5], [0, 0])
+    found = grid([0.5, 0], [0.2, 0])
+    assert weighted_mse(found, target, torch.ones(1, 1, 2, 2), k=2).item() == pytest.approx(1.29 / 3.5)
+
+
+def test_weighted_mse_weighs_cells():
+    """The same with weights 1, .5, .25, 0: (.75 + .25 + .01) / (3 + .25)."""
+    target = grid([1, 0.5], [0, 0])
+    found = grid([0.5, 0], [0.2, 9])
+    weight = grid([1, 0.5], [0.25, 0])
+    assert weighted_mse(found, target, weight, k=2).item() == pytest.approx(1.01 / 3.25)
+
+
+@pytest.mark.parametrize("k", [0, 2, 7])
+def test_an_empty_map_costs_1_and_a_perfect_one_nothing(k):
+    target = grid([1, 0.5], [0.25, 0])
+    weight = torch.ones(1, 1, 2, 2)
+    assert weighted_mse(torch.zeros(1, 1, 2, 2), target, weight, k=k).item() == pytest.approx(1)
+    assert weighted_mse(target.clone(), target, weight, k=k).item() == 0
+
+
+def test_without_any_target_the_background_still_counts():
+    """Nothing to find: the mass is 0, so the plain sum of squares remains."""
+    found = grid([0.5, 0], [0, 0.1])
+    assert weighted_mse(found, torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), k=7).item() == pytest.approx(0.26)
+
+
+def test_masked_l1_by_hand():
+    """Cells 0 and 3 are known: |1 - 0| + |2 - 4| = 3 and |0 - 1| + |0 - 1| = 2, over two cells and two axes: 5 / 4."""
+    found = torch.zeros(1, 1, 2, 2, 2)
+    target = torch.zeros(1, 1, 2, 2, 2)
+    found[0, 0, :, 0, 0] = torch.tensor([1.0, 2.0])
+    target[0, 0, :, 0, 0] = torch.tensor([0.0, 4.0])
+    target[0, 0, :, 1, 1] = 1
+    found[0, 0, :, 0, 1] = 100  # unknown
+    assert masked_l1(found, target, grid([1, 0], [0, 1])).item() == pytest.approx(5 / 4)
+
+
+def test_masked_l1_of_nothing_known_is_nothing():
+    assert masked_l1(torch.ones(1, 1, 2, 2, 2), torch.zeros(1, 1, 2, 2, 2), torch.zeros(1, 1, 2, 2)).item() == 0
+
+
+def regression_maps(*ways):
+    """Ways (K, 2) of a single cell as maps of 1 x 1 cells."""
+    return torch.tensor(ways, dtype=torch.float32)[None, :, :, None, None]
+
+
+def test_bone_loss_by_hand():
+    """True bones a-b (2, 0) and b-c (0, 3), found (1, 0) and (0, 5): |1| + |2| over two bones and two axes: 3 / 4."""
+    targets = {"regression": regression_maps((2, 0), (0, 0), (0, -3)), "regression_weight": torch.ones(1, 3, 1, 1)}
+    maps = {"regression": regression_maps((1, 0), (0, 0), (0, -5))}
+    loss, _ = Criterion({"bone": 1}, TRIO)(maps, targets)
+    assert loss.item() == pytest.approx(3 / 4)
+
+
+def test_bone_loss_does_not_mind_a_shift_of_the_whole_person():
+    targets = {"regression": regression_maps((2, 0), (0, 0), (0, -3)), "regression_weight": torch.ones(1, 3, 1, 1)}
+    loss, _ = Criterion({"bone": 1}, TRIO)({"regression": targets["regression"] + 7}, targets)
+    assert loss.item() == pytest.approx(0)
+
+
+def test_a_bone_counts_only_with_both_ends():
+    targets = {"regression": regression_maps((2, 0), (0, 0), (0, 0)), "regression_weight": torch.ones(1, 3, 1, 1)}
+    targets["regression_weight"][0, 2] = 0
+    maps = {"regression": regression_maps((1, 0), (0, 0), (90, 90))}
+    loss, _ = Criterion({"bone": 1}, TRIO)(maps, targets)
+    assert loss.item() == pytest.approx(1 / 2)
+
+
+def test_a_skeleton_without_bones_has_no_bone_loss():
+    targets = {"regression": torch.zeros(1, 2, 2, 1, 1), "regression_weight": torch.ones(1, 2, 1, 1)}
+    loss, _ = Criterion({"bone": 1}, Skeleton("dots", ("a", "b")))({"regression": torch.ones(1, 2, 2, 1, 1)}, targets)
+    assert loss.item() == 0
+
+
+# --- with the codec's targets --------------------------------------------------------------------------------------
+
+CODEC = MoveNetCodec((64, 64), 2)
+
+
+def encoded():
+    """Targets of one picture whose second joint is unlabelled, with an ignored corner."""
+    xy = np.array([[[30, 30], [np.nan, np.nan]]])
+    targets = CODEC.encode(xy, np.array([[2, -1]]), None, np.array([[0, 0, 12, 12]]))
+    return {name: torch.from_numpy(values[None]) for name, values in targets.items()}
+
+
+ALL = dict.fromkeys(LOSSES, 1.0)
+
+
+def test_perfect_maps_cost_nothing_and_empty_ones_1():
+    targets = encoded()
+    loss, parts = Criterion(ALL, PAIR)({name: targets[name].clone() for name in MAPS}, targets)
+    assert loss.item() == 0
+    assert parts.keys() == LOSSES.keys()
+    _, parts = Criterion(ALL, PAIR)({name: torch.zeros_like(targets[name]) for name in MAPS}, targets)
+    assert parts["heatmap"].item() == pytest.approx(1)
+    assert parts["center"].item() == pytest.approx(1)
+
+
+def test_what_is_not_known_has_no_gradient():
+    targets = encoded()
+    maps = {name: torch.full_like(targets[name], 0.3).requires_grad_() for name in MAPS}
+    Criterion(ALL, PAIR)(maps, targets)[0].backward()
+    for name in ("center", "heatmap"):
+        unknown = targets[f"{name}_weight"] == 0
+        assert unknown.any()
+        assert (maps[name].grad[unknown] == 0).all()
+        assert (maps[name].grad[~unknown] != 0).all()
+    for name in ("regression", "offset"):
+        known = (targets[f"{name}_weight"] > 0)[:, :, None].expand_as(maps[name])
+        assert (maps[name].grad[~known] == 0).all()
+        assert (maps[name].grad[known] != 0).any()
+    assert (maps["heatmap"].grad[:, 1] == 0).all()  # the joint nobody labels
+    assert (maps["regression"].grad[:, 1] == 0).all()
+
+
+def test_the_gradient_points_to_the_target():
+    targets = encoded()
+    maps = {name: torch.zeros_like(targets[name]).requires_grad_() for name in MAPS}
+    Criterion(ALL, PAIR)(maps, targets)[0].backward()
+    with torch.no_grad():
+        before = Criterion(ALL, PAIR)(maps, targets)[0]
+        after = Criterion(ALL, PAIR)({name: values - 0.1 * values.grad for name, values in maps.items()}, targets)[0]
+    assert after < before
+
+
+def test_low_precision_maps_are_summed_in_float32():
+    targets = encoded()
+    maps = {name: torch.full_like(targets[name], 0.25) for name in MAPS}
+    wanted = Criterion(ALL, PAIR)(maps, targets)[0]
+    found = Criterion(ALL, PAIR)({name: values.bfloat16() for name, values in maps.items()}, targets)[0]
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(wanted.item())
+
+
+# --- the sum -------------------------------------------------------------------------------------------------------
+
+
+def test_the_total_is_the_weighted_sum_of_the_parts():
+    targets = encoded()
+    maps = {name: torch.full_like(targets[name], 0.3) for name in MAPS}
+    weights = {"heatmap": 2.0, "center": 0.5, "regression": 0.1, "offset": 0.0}
+    total, parts = Criterion(weights, PAIR)(maps, targets)
+    assert list(parts) == ["heatmap", "center", "regression"]  # a weight of 0 leaves the loss out
+    assert total.item() == pytest.approx(sum(weights[name] * part.item() for name, part in parts.items()))
+    assert not any(part.requires_grad for part in parts.values())
+
+
+def test_joint_weights_go_by_name():
+    """Joint a counts double: errors 1 and 2 in x give (2 x 1 + 2) / (2 + 1) / 2 instead of (1 + 2) / 2 / 2."""
+    targets = {"offset": torch.zeros(1, 2, 2, 1, 1), "offset_weight": torch.ones(1, 2, 1, 1)}
+    maps = {"offset": torch.tensor([[1.0, 0], [2, 0]])[None, :, :, None, None]}
+    assert Criterion({"offset": 1}, PAIR)(maps, targets)[0].item() == pytest.approx(3 / 4)
+    assert Criterion({"offset": 1}, PAIR, joint_weights={"a": 2})(maps, targets)[0].item() == pytest.approx(4 / 6)
+
+
+def test_k_emphasises_peaks():
+    """A missed peak of 1 against a false alarm of 1: with k the first one costs k + 1 times as much."""
+    targets = {"center": grid([1, 0]), "center_weight": torch.ones(1, 1, 1, 2)}
+    for k in (0, 5, 10):
+        missed = Criterion({"center": 1}, PAIR, k=k)({"center": grid([0, 0])}, targets)[0].item()
+        alarm = Criterion({"center": 1}, PAIR, k=k)({"center": grid([1, 1])}, targets)[0].item()
+        assert missed / alarm == pytest.approx(k + 1)
+
+
+@pytest.mark.parametrize(
+    ("weights", "options", "sentence"),
+    [
+        ({"heatmaps": 1}, {}, "unknown loss 'heatmaps'; did you mean 'heatmap'"),
+        ({"heatmap": -1}, {}, "loss weight of 'heatmap' must be a number from 0 on, got -1"),
+        ({"heatmap": float("nan")}, {}, "loss weight of 'heatmap' must be a number"),
+        ({"heatmap": 0}, {}, "every loss has weight 0"),
+        ({}, {}, "every loss has weight 0"),
+        ({"heatmap": 1}, {"k": -1}, "loss.k must be a number from 0 on"),
+        ({"heatmap": 1}, {"joint_weights": {"left_writs": 2}}, "did you mean 'left_wrist'"),
+        ({"heatmap": 1}, {"joint_weights": {"left_wrist": -2}}, "joint_weights of 'left_wrist' must be a number"),
+    ],
+    ids=["misspelt", "negative", "not a number", "all zero", "none", "negative k", "misspelt joint", "negative joint"],
+)
+def test_impossible_losses_are_refused(weights, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Criterion(weights, COCO17, **options)
