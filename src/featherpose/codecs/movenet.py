@@ -100,12 +100,15 @@ class MoveNetCodec:
         visibility: np.ndarray,
         box_xyxy: np.ndarray | None = None,
         ignore_xyxy: np.ndarray | None = None,
+        joint_weight: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Target maps of every person in a picture.
 
         xy: (P, K, 2) input pixels, NaN where visibility <= 0. visibility: (P, K), see docs/conventions.md.
         box_xyxy: (P, 4) input pixels, the labelled boxes, only used to know where unlabelled joints may be.
         ignore_xyxy: (I, 4) input pixels, regions that are no background although nobody is labelled there.
+        joint_weight: (P, K) in [0, 1], how far each joint can be trusted; None trusts all of them. It becomes the
+        weight of the joint's curve, offset and regression, and of the rest of the person's box not being the joint.
 
         Returns float32 maps `center`, `heatmap`, `regression`, `offset` as in this file's table, and for each of them
         `<name>_weight` in [0, 1]: (1, H, W) for the centre, (K, H, W) for the others. Weight 0 means "says nothing".
@@ -130,7 +133,7 @@ class MoveNetCodec:
             maps["heatmap_weight"][:, rows, columns] = 0
             maps["center_weight"][:, rows, columns] = 0
         low, high = _boxes(cells, labelled)
-        self._unlabelled_joints(maps, low, high, visibility, box_xyxy)
+        self._unlabelled_joints(maps, low, high, visibility, box_xyxy, joint_weight)
 
         seen = np.flatnonzero(inside.any(axis=1))
         if len(seen) == 0:
@@ -140,11 +143,16 @@ class MoveNetCodec:
         middle = self._middles(cells, inside)
         person, joint = np.nonzero(inside)
         points = cells[person, joint]
+        if joint_weight is None:
+            trust = np.ones(labelled.shape, np.float32)
+        else:
+            trust = np.asarray(joint_weight, np.float32)[seen]
+        surest = np.where(inside, trust, 0).max(axis=1)  # one joint that stands makes the person stand
         only = np.zeros(len(seen), np.int64)  # the centre map has one channel
-        self._draw(maps["center"], maps["center_weight"], only, middle, self.center_sigma * sigma)
-        self._draw(maps["heatmap"], maps["heatmap_weight"], joint, points, sigma[person])
-        self._fill_regression(maps, middle, cells, labelled)
-        self._fill_offset(maps, joint, points)
+        self._draw(maps["center"], maps["center_weight"], only, middle, self.center_sigma * sigma, surest)
+        self._draw(maps["heatmap"], maps["heatmap_weight"], joint, points, sigma[person], trust[person, joint])
+        self._fill_regression(maps, middle, cells, labelled * trust)
+        self._fill_offset(maps, joint, points, trust[person, joint])
         return maps
 
     def _middles(self, cells: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -163,25 +171,36 @@ class MoveNetCodec:
         return [(slice(y1, y2), slice(x1, x2)) for (x1, y1), (x2, y2) in zip(low, high, strict=True)]
 
     def _unlabelled_joints(
-        self, maps: dict, low: np.ndarray, high: np.ndarray, visibility: np.ndarray, box_xyxy: np.ndarray | None
+        self,
+        maps: dict,
+        low: np.ndarray,
+        high: np.ndarray,
+        visibility: np.ndarray,
+        box_xyxy: np.ndarray | None,
+        joint_weight: np.ndarray | None,
     ) -> None:
         """Lowers the heatmap weight where a joint may be that nobody labelled; to 0 everywhere if the set never does.
 
-        low, high: (P, 2) corners of the boxes around each person's labelled joints, cells; infinite for none.
+        A joint that is labelled but not trusted in full may be elsewhere too: the weight sinks as far as its own, but
+        no lower than without the label. low, high: (P, 2) corners of the boxes around each person's labelled joints,
+        cells; infinite for none.
         """
         weight = maps["heatmap_weight"]
         weight[(visibility < 0).any(axis=0)] = 0
         if box_xyxy is not None:
             box = np.asarray(box_xyxy, np.float64).reshape(-1, 4) / self.stride
             low, high = np.minimum(low, box[:, :2]), np.maximum(high, box[:, 2:])
-        missing = visibility == 0
-        people = np.flatnonzero(missing.any(axis=1) & np.isfinite(low).all(axis=1))
+        most = np.where(visibility == 0, np.float32(self.unlabelled_weight), np.float32(1))  # (P, K)
+        if joint_weight is not None:
+            most = np.where(visibility > 0, np.maximum(joint_weight, self.unlabelled_weight), most).astype(np.float32)
+        doubtful = most < 1
+        people = np.flatnonzero(doubtful.any(axis=1) & np.isfinite(low).all(axis=1))
         low, high = low[people], high[people]
         margin = 0.1 * (high - low)
         regions = self._regions(np.concatenate([low - margin, high + margin], axis=1) * self.stride)
         for person, (rows, columns) in zip(people, regions, strict=True):
             region = weight[:, rows, columns]
-            np.minimum(region, np.float32(self.unlabelled_weight), out=region, where=missing[person][:, None, None])
+            np.minimum(region, most[person][:, None, None], out=region, where=doubtful[person][:, None, None])
 
     def _square(self, points: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The cells around N points: columns and rows (N, 2 reach + 1), and which are in the grid (N, row, column)."""
@@ -199,11 +218,17 @@ class MoveNetCodec:
         return which, rows[which, i], columns[which, j]
 
     def _draw(
-        self, target: np.ndarray, weight: np.ndarray, channel: np.ndarray, points: np.ndarray, sigma: np.ndarray
+        self,
+        target: np.ndarray,
+        weight: np.ndarray,
+        channel: np.ndarray,
+        points: np.ndarray,
+        sigma: np.ndarray,
+        trust: np.ndarray,
     ) -> None:
         """Draws a curve at each of N points into its channel of (C, H, W) `target`; where they meet, the higher counts.
 
-        sigma: (N,) cells. The cells under a curve are known, so their weight becomes 1.
+        sigma: (N,) cells. trust: (N,). The cells under a curve are known, so their weight becomes its point's trust.
         """
         ends = np.sqrt(2 * CUT_EXPONENT) if self.curve == "gaussian" else CUT_EXPONENT
         reach = int(np.ceil(sigma.max() * ends))
@@ -215,11 +240,19 @@ class MoveNetCodec:
         exponent = squared / (2 * width**2) if self.curve == "gaussian" else np.sqrt(squared) / width
         which, i, j = np.nonzero((exponent <= CUT_EXPONENT) & inside)
         where = (channel[which] * target.shape[1] + rows[which, i]) * target.shape[2] + columns[which, j]
-        np.maximum.at(target.reshape(-1), where, np.exp(-exponent[which, i, j]).astype(np.float32))
-        weight.reshape(-1)[where] = 1
+        value = np.exp(-exponent[which, i, j]).astype(np.float32)
+        np.maximum.at(target.reshape(-1), where, value)
+        if (trust == 1).all():
+            weight.reshape(-1)[where] = 1
+        else:  # of several writes to a cell the last one stays: the highest curve's
+            low_to_high = np.argsort(value, kind="stable")
+            weight.reshape(-1)[where[low_to_high]] = trust[which[low_to_high]]
 
-    def _fill_regression(self, maps: dict, middle: np.ndarray, cells: np.ndarray, labelled: np.ndarray) -> None:
-        """Writes the way to each labelled joint into the cells around each centre; the nearest person owns a cell."""
+    def _fill_regression(self, maps: dict, middle: np.ndarray, cells: np.ndarray, trust: np.ndarray) -> None:
+        """Writes the way to each labelled joint into the cells around each centre; the nearest person owns a cell.
+
+        trust: (P, K), 0 where a joint is not labelled.
+        """
         who, rows, columns = self._around(middle, self.regression_radius)
         distance = (rows + 0.5 - middle[who, 1]) ** 2 + (columns + 0.5 - middle[who, 0]) ** 2
         far_to_near = np.argsort(-distance, kind="stable")  # of several writes to a cell the last one stays
@@ -227,9 +260,9 @@ class MoveNetCodec:
         way = np.nan_to_num(cells)[who] - 0.5 - np.stack([columns, rows], axis=1)[:, None]  # (M, K, 2), cell indices
         where = rows * self.grid[0] + columns
         maps["regression"].reshape(2 * self.joints, -1)[:, where] = way.reshape(len(who), -1).T
-        maps["regression_weight"].reshape(self.joints, -1)[:, where] = labelled[who].T
+        maps["regression_weight"].reshape(self.joints, -1)[:, where] = trust[who].T
 
-    def _fill_offset(self, maps: dict, channel: np.ndarray, points: np.ndarray) -> None:
+    def _fill_offset(self, maps: dict, channel: np.ndarray, points: np.ndarray, trust: np.ndarray) -> None:
         """Writes the way from a cell's corner to the joint into the cells around it; the nearest one owns a cell."""
         which, rows, columns = self._around(points, self.offset_radius)
         way = points[which] - np.stack([columns, rows], axis=1)  # (M, 2)
@@ -237,7 +270,7 @@ class MoveNetCodec:
         which, rows, columns, way = which[far_to_near], rows[far_to_near], columns[far_to_near], way[far_to_near]
         joint = channel[which]
         maps["offset"][joint, :, rows, columns] = way
-        maps["offset_weight"][joint, rows, columns] = 1
+        maps["offset_weight"][joint, rows, columns] = trust[which]
 
     # --- maps -> joints ---------------------------------------------------------------------------------------------
 

@@ -101,6 +101,9 @@ def move_sample(sample: Sample, matrix: np.ndarray, size_wh: tuple[int, int], *,
         area=area.astype(np.float32),
         head_size=None if sample.head_size is None else sample.head_size * np.sqrt(abs(np.linalg.det(matrix[:, :2]))),
         ignore_xyxy=None if sample.ignore_xyxy is None else _move_boxes(matrix, sample.ignore_xyxy),
+        weight=None if sample.weight is None else sample.weight[:, order],
+        teacher_xy=None if sample.teacher_xy is None else transform(matrix, sample.teacher_xy)[:, order],
+        teacher_score=None if sample.teacher_score is None else sample.teacher_score[:, order],
     )
 
 

@@ -88,7 +88,10 @@ def make_example(
     rng = np.random.default_rng([seed, epoch, position])
     sample = parts[part].samples[index]
     picture, moved = augment(photos(sample), sample, size_wh=codec.input_size, rules=rules, rng=rng)
-    return {"image": picture, **codec.encode(moved.xy, moved.visibility, moved.box_xyxy, moved.ignore_xyxy)}
+    return {
+        "image": picture,
+        **codec.encode(moved.xy, moved.visibility, moved.box_xyxy, moved.ignore_xyxy, joint_weight=moved.weight),
+    }
 
 
 def collate(examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

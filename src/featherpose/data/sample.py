@@ -44,6 +44,12 @@ class Sample:
     """(P,) float32, px: length of the head segment where the set has one (MPII), for PCKh; NaN or None elsewhere."""
     ignore_xyxy: np.ndarray | None = None
     """(I, 4) float32: regions where people are known to be but are not labelled (crowds); never background."""
+    weight: np.ndarray | None = None
+    """(P, K) float32 in [0, 1]: how far each label can be trusted, 1 for a human's; None means 1 for all of them."""
+    teacher_xy: np.ndarray | None = None
+    """(P, K, 2) float32, pixels: where another model sees each joint, whoever labelled it; NaN where not asked."""
+    teacher_score: np.ndarray | None = None
+    """(P, K) float32 in [0, 1]: how sure that model is, 0 where it was not asked."""
 
     def __post_init__(self) -> None:
         persons, joints = len(self.xy), len(self.skeleton)
@@ -53,6 +59,8 @@ class Sample:
             "box_xyxy": (persons, 4),
             "area": (persons,),
         }
+        more = {"weight": (persons, joints), "teacher_xy": (persons, joints, 2), "teacher_score": (persons, joints)}
+        shapes |= {name: shape for name, shape in more.items() if getattr(self, name) is not None}
         for name, shape in shapes.items():
             if np.shape(getattr(self, name)) != shape:
                 raise ValueError(f"{self.photo}: {name} must be {shape}, got {np.shape(getattr(self, name))}")
@@ -80,7 +88,11 @@ def to_skeleton(sample: Sample, skeleton: Skeleton) -> Sample:
     if sample.skeleton == skeleton:
         return sample
     xy, visibility = map_joints(sample.xy, sample.visibility, sample.skeleton, skeleton)
-    return replace(sample, skeleton=skeleton, xy=xy, visibility=visibility)
+    more = {
+        name: map_values(getattr(sample, name), sample.skeleton, skeleton, missing=missing)
+        for name, missing in (("weight", 1.0), ("teacher_xy", np.nan), ("teacher_score", 0.0))
+    }
+    return replace(sample, skeleton=skeleton, xy=xy, visibility=visibility, **more)
 
 
 def map_joints(
@@ -94,6 +106,17 @@ def map_joints(
     out_xy[:, known] = xy[:, place[known]]
     out_visibility[:, known] = visibility[:, place[known]]
     return out_xy, out_visibility
+
+
+def map_values(values: np.ndarray | None, source: Skeleton, target: Skeleton, *, missing: float) -> np.ndarray | None:
+    """(P, K, ...) float32 values per joint of `source` on `target`; `missing` where it has none; None stays None."""
+    if values is None:
+        return None
+    place = joint_mapping(source, target)
+    known = place >= 0
+    out = np.full((len(values), len(target), *values.shape[2:]), missing, dtype=np.float32)
+    out[:, known] = values[:, place[known]]
+    return out
 
 
 def nearest_to_middle(box_xyxy: np.ndarray, size_wh: tuple[int, int]) -> int:

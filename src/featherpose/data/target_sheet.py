@@ -49,7 +49,9 @@ def draw_targets(image: np.ndarray, sample: Sample, codec: MoveNetCodec) -> np.n
     colour, on grey where its weight is 1, dark blue where it is less, dark red where the map says nothing. Bottom
     right: the centre's weight, dark red where it is 0, and offsets as short lines from their cells.
     """
-    maps = codec.encode(sample.xy, sample.visibility, sample.box_xyxy, sample.ignore_xyxy)
+    maps = codec.encode(
+        sample.xy, sample.visibility, sample.box_xyxy, sample.ignore_xyxy, joint_weight=sample.weight
+    )
     colours = joint_colours(codec.joints)
     photo = cv2.resize(image, (PANEL, PANEL), interpolation=cv2.INTER_LINEAR)
     panels = (

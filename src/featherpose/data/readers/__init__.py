@@ -65,10 +65,14 @@ def read_dataset(
     problems: impossible labels are appended here; with None, the first one raises ValueError.
     """
     labels = find_labels(path, split=split)
-    if photos is None:
-        sibling = labels.parent / labels.stem.removeprefix("person_keypoints_")
-        photos = sibling if sibling.is_dir() else labels.parent
-    return find_reader(reader)(labels, Path(photos), skeleton=skeleton, problems=problems)
+    photos = photos_folder(labels) if photos is None else Path(photos)
+    return find_reader(reader)(labels, photos, skeleton=skeleton, problems=problems)
+
+
+def photos_folder(labels: Path) -> Path:
+    """Where a label file's photos are counted from: the folder SPLIT beside it if there is one, else its own folder."""
+    sibling = labels.parent / labels.stem.removeprefix("person_keypoints_")
+    return sibling if sibling.is_dir() else labels.parent
 
 
 def splits_of(folder: str | Path) -> list[str]:

@@ -1,7 +1,8 @@
 """COCO keypoint JSON, with any joint names (cocodataset.org/#format-data, section "keypoint detection").
 
-Two keys are read beyond COCO's own where a file has them: `images[].target`, the annotation the photo was cut around,
-and `images[].coco_id`, the original photo that several crops share. Coordinates are read as they stand.
+Some keys are read beyond COCO's own where a file has them: `images[].target`, the annotation the photo was cut around,
+`images[].coco_id`, the original photo that several crops share, and the keys of data/readers/sources.py, which tell a
+teacher's joints from a human's. Coordinates are read as they stand.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from featherpose.data.readers import Problem
-from featherpose.data.sample import Sample, map_joints, nearest_to_middle
+from featherpose.data.readers.sources import read_sources
+from featherpose.data.sample import UNKNOWN, Sample, map_joints, map_values, nearest_to_middle
 from featherpose.geometry import box_of_points
 from featherpose.skeletons import COCO17, DEFAULT_SIGMA, SKELETONS, Skeleton, canonical_joint_name, joint_mapping
 
@@ -58,7 +60,8 @@ def read_coco(
     listed = {entry["id"] for entry in content["images"] if _is_int(entry.get("id"))}
     persons = _persons(content["annotations"], images, listed, categories, found)
     xyv = _keypoints(persons, images, source, found)
-    samples = _samples(photos, images, persons, xyv, source, wanted, found)
+    sources = _sources(persons, images, xyv, found)
+    samples = _samples(photos, images, persons, xyv, sources, source, wanted, found)
     if problems is not None:
         problems.extend(found)
     elif found:
@@ -255,6 +258,18 @@ def _keypoints(persons: list[dict], images: dict, source: Skeleton, found: list[
     return xyv
 
 
+def _sources(persons: list[dict], images: dict, xyv: np.ndarray, found: list[Problem]) -> dict[str, np.ndarray]:
+    """Whose labels these are; people with impossible answers lose theirs (in `xyv`), as they could be anybody's."""
+    sources, bad = read_sources(persons, xyv.shape[1])
+    for row, reason in bad:
+        photo = images[persons[row]["image_id"]]["file_name"]
+        found.append(_person_problem("wrong sources", photo, persons[row], reason, "dropped person"))
+        xyv[row, :, 2] = 0
+    if "never" in sources:
+        xyv[..., 2][sources.pop("never") & (xyv[..., 2] <= 0)] = UNKNOWN
+    return sources
+
+
 def _boxes(persons: list[dict], images: dict, found: list[Problem]) -> np.ndarray:
     """(N, 4) float64 xyxy as labelled; NaN where a person has no box or an impossible one."""
     xywh = np.full((len(persons), 4), np.nan)
@@ -272,12 +287,21 @@ def _boxes(persons: list[dict], images: dict, found: list[Problem]) -> np.ndarra
 
 
 def _samples(
-    photos: Path, images: dict, persons: list[dict], xyv: np.ndarray, source: Skeleton, wanted: Skeleton, found: list
+    photos: Path,
+    images: dict,
+    persons: list[dict],
+    xyv: np.ndarray,
+    sources: dict[str, np.ndarray],
+    source: Skeleton,
+    wanted: Skeleton,
+    found: list,
 ) -> list[Sample]:
     boxes = _boxes(persons, images, found)
     visibility = xyv[..., 2].astype(np.int8)
     xy = np.where(visibility[..., None] > 0, xyv[..., :2], np.nan).astype(np.float32)
     xy, visibility = map_joints(xy, visibility, source, wanted)
+    empty = {"weight": 1.0, "teacher_xy": np.nan, "teacher_score": 0.0}
+    sources = {name: map_values(v, source, wanted, missing=empty[name]) for name, v in sources.items()}
     labelled = (visibility > 0).any(axis=1)
     areas = np.zeros(len(persons))
     rows_of: dict[int, list[int]] = {key: [] for key in images}
@@ -317,6 +341,7 @@ def _samples(
                 sample_id=key,
                 annotation_id=keys[people],
                 ignore_xyxy=ignore if len(ignore) else None,
+                **{name: values[people] for name, values in sources.items()},
             )
         )
     return samples
