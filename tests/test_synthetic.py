@@ -40,6 +40,7 @@ SIZE = 160
 GREY = np.full((SIZE, SIZE, 3), 128, dtype=np.uint8)
 CAMERA = Camera(position=(0.0, 1.0, 5.0), focal=350.0, centre_xy=(80.0, 88.0))
 STRAIGHT = {f"{side}_{name}": 0.0 for side in ("left", "right") for name in ("arm_raise", "elbow")}
+SHAPE = BodyShape(torso=0.5, shoulder=0.175, hip=0.095, upper_arm=0.3, forearm=0.265, thigh=0.43, shank=0.43)
 BALD = Look(hair_style="bald")
 
 
@@ -66,7 +67,7 @@ def joint(name: str) -> int:
     ],
 )
 def test_joints_of_known_angles_are_where_they_must_be(angles, name, expected):
-    bones = bones_of(BodyShape(), BodyPose(**{**STRAIGHT, **angles}))
+    bones = bones_of(SHAPE, BodyPose(**{**STRAIGHT, **angles}))
     np.testing.assert_allclose(bones.joints[joint(name)], expected, atol=1e-9)
 
 
@@ -143,9 +144,11 @@ def test_a_box_ends_at_the_edge_of_the_picture_and_joints_do_not():
 @pytest.mark.parametrize(
     ("heading", "seen", "hidden"),
     [
-        (0, ["nose", "left_eye", "right_eye", "left_shoulder", "right_hip", "left_knee", "right_ankle", "left_wrist"], []),
+        (0, ["nose", "left_eye", "right_eye", "left_shoulder", "right_hip", "left_knee", "right_ankle", "left_wrist"],
+        []),
         (180, ["left_shoulder", "right_elbow", "left_hip", "right_knee"], ["nose", "left_eye", "right_eye"]),
-        (90, ["nose", "right_ear", "right_shoulder", "right_elbow"], ["left_ear", "left_shoulder", "left_elbow", "left_eye"]),
+        (90, ["nose", "right_ear", "right_shoulder", "right_elbow"], ["left_ear", "left_shoulder", "left_elbow",
+        "left_eye"]),
         (-90, ["nose", "left_ear", "left_shoulder", "left_elbow"], ["right_ear", "right_shoulder", "right_elbow"]),
     ],
     ids=["front", "back", "turned to their left", "turned to their right"],
@@ -264,7 +267,7 @@ def test_a_folder_with_something_in_it_is_only_replaced_when_told(tmp_path):
     arguments = {"count": 1, "size_wh": (64, 64), "split": "train"}
     labels = write_dataset(tmp_path, **arguments, seed=1)
     before = labels.read_bytes()
-    with pytest.raises(FileExistsError, match="not empty.*--overwrite"):
+    with pytest.raises(FileExistsError, match=r"not empty.*--overwrite"):
         write_dataset(tmp_path, **arguments, seed=2)
     assert labels.read_bytes() == before
     write_dataset(tmp_path, **arguments, seed=2, overwrite=True)

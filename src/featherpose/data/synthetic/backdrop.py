@@ -91,8 +91,8 @@ def room(rng: np.random.Generator, size_wh: tuple[int, int], camera: Camera) -> 
     dado = float(rng.uniform(0.8, 1.3)) if rng.random() < 0.2 else 0.0
     depths = np.stack([
         _depth(camera, way, UP, 0.0),
-        _depth(camera, way, behind, -float(rng.uniform(0.7, 4.0))),
-        _depth(camera, way, beside, -float(rng.uniform(1.5, 5.0))),
+        _depth(camera, way, behind, -float(rng.uniform(1.9, 4.5))),
+        _depth(camera, way, beside, -float(rng.uniform(2.2, 5.0))),
     ])  # fmt: skip
     nearest = depths.argmin(axis=0)
     picture = np.zeros((size_wh[1], size_wh[0], 3), dtype=np.uint8)

@@ -18,8 +18,8 @@ from featherpose.skeletons import COCO17
 class BodyPose:
     """Joint angles in degrees; the same words for both sides, so that mirroring is an exchange of names.
 
-    `raise` lifts a limb away from hanging, `plane` says where to (0 forward, 90 outward, 180 backward), `twist` turns it
-    about its own length (positive outward). Every pair of poses may be blended number by number: see `blend_poses`.
+    `raise` lifts a limb away from hanging, `plane` says where to (0 forward, 90 outward, 180 backward), `twist` turns
+    it about its own length (positive outward). Every pair of poses may be blended number by number: see `blend_poses`.
     """
 
     lean: float = 0.0
@@ -112,20 +112,21 @@ def blend_poses(first: BodyPose, second: BodyPose, share: float) -> BodyPose:
 class BodyShape:
     """Bone lengths in metres and the fullness of the body (1 is average).
 
-    The defaults are an adult of 1.75 m by the segment ratios of Drillis and Contini (1966), shoulders and hips measured
-    between the joints that COCO's annotators point at.
+    The defaults are an adult of 1.75 m by the segment ratios of Drillis and Contini (1966), then shifted by up to 2 cm
+    (hips lower and wider apart, knees lower, ears lower, nose higher) to where a network trained on photos of COCO
+    finds the joints of these drawings: its annotators point at places of the surface, not at bones.
     """
 
-    torso: float = 0.50
+    torso: float = 0.515
     """From the middle of the hips to the middle of the shoulders."""
     shoulder: float = 0.175
     """From the spine to one shoulder."""
-    hip: float = 0.095
+    hip: float = 0.105
     upper_arm: float = 0.30
     forearm: float = 0.265
     hand: float = 0.18
-    thigh: float = 0.43
-    shank: float = 0.43
+    thigh: float = 0.425
+    shank: float = 0.42
     foot: float = 0.25
     ankle_height: float = 0.07
     neck: float = 0.085
@@ -137,14 +138,27 @@ class BodyShape:
     """0 flat to 1 full."""
 
 
+ADULT = BodyShape()
+"""The body for which the tables of `figure.py` and `limbs.py` are made."""
+
+PARTS = {
+    "torso": 1, "head": 2, "left_upper_arm": 3, "right_upper_arm": 4, "left_forearm": 5, "right_forearm": 6,
+    "left_hand": 7, "right_hand": 8, "left_thigh": 9, "right_thigh": 10, "left_shank": 11, "right_shank": 12,
+    "left_foot": 13,
+    "right_foot": 14, "hair": 15, "skirt": 16,
+}  # fmt: skip
+"""Part of the body -> number in `mesh.Mesh.part`; 0 is no body."""
+
+
 def shape_of_height(
     height: float, *, childness: float = 0.0, girth: float = 1.0, waist: float = 1.0, bust: float = 0.0
 ) -> BodyShape:
     """The average body of a height in metres; `childness` 1 has the large head and short limbs of a four-year-old."""
-    adult, scale = BodyShape(), height / 1.75
+    adult, scale = ADULT, height / 1.75
     limbs, head = scale * (1 - 0.10 * childness), scale * (1 + 0.55 * childness)
     names = {
-        "upper_arm": limbs, "forearm": limbs, "hand": limbs, "thigh": limbs, "shank": limbs, "foot": limbs, "head": head,
+        "upper_arm": limbs, "forearm": limbs, "hand": limbs, "thigh": limbs, "shank": limbs, "foot": limbs,
+        "head": head,
         "neck": scale * (1 - 0.3 * childness),
     }  # fmt: skip
     lengths = {
@@ -174,7 +188,7 @@ _ROWS = {
 
 @dataclass(frozen=True)
 class Bones:
-    """Where every bone is: origins (3,) and frames (3, 3) whose columns are left, up, forward; a limb lies along -up."""
+    """Where every bone is: origins (3,) and frames (3, 3) with columns left, up, forward; a limb lies along -up."""
 
     joints: np.ndarray
     """(17, 3) float64, the joints of COCO17."""
@@ -202,8 +216,8 @@ def spine_at(shape: BodyShape, pose: BodyPose, share: np.ndarray) -> tuple[np.nd
     return inside + beyond[:, None] * frame[:, :, 1], frame
 
 
-FACE_POINTS = {"nose": (0.0, -0.13, 0.49), "eye": (0.138, 0.03, 0.385), "ear": (0.335, -0.02, -0.04)}
-"""Where the face's joints are in the head's frame, as a share of the head's height from the head's centre; left side."""
+FACE_POINTS = {"nose": (0.0, -0.10, 0.49), "eye": (0.138, 0.03, 0.385), "ear": (0.335, -0.06, -0.04)}
+"""Where the left side's face joints are in the head's frame, as shares of its height from its centre."""
 
 
 def bones_of(shape: BodyShape, pose: BodyPose) -> Bones:

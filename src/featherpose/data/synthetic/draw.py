@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from featherpose.data.sample import OCCLUDED, VISIBLE, Sample, nearest_to_middle
-from featherpose.data.synthetic.figure import PARTS, Body, Figure, body_of
+from featherpose.data.synthetic.body import PARTS
+from featherpose.data.synthetic.figure import Body, Figure, body_of
 from featherpose.data.synthetic.mesh import Mesh
 from featherpose.data.synthetic.render import SUPERSAMPLE, Camera, Layer, Light, crease_shadow, render
 from featherpose.skeletons import COCO17
@@ -45,9 +46,10 @@ def draw_figures(
 ) -> tuple[np.ndarray, Sample]:
     """Draws figures before a backdrop: (H, W, 3) uint8 RGB and its labels.
 
-    `backdrop` is (H, W, 3), uint8 or float in [0, 1], and gives the size; `props` are furniture in the world; `shadow` is
-    how dark the shadows on the ground are, 0 to 1; `detail` above 1 draws with finer faces. The same arguments give the same picture, bit for bit. The labels are
-    those of `label_bodies`; figures of which nothing is in the picture have none.
+    `backdrop` is (H, W, 3), uint8 or float in [0, 1], and gives the size; `props` are furniture in the world;
+    `shadow` is how dark the shadows on the ground are, 0 to 1; `detail` above 1 draws with finer faces. The same
+    arguments give the same picture, bit for bit. The labels are those of `label_bodies`; figures of which nothing is
+    in the picture have none.
     """
     bodies = [body_of(figure, face_size_for(figure, camera, detail)) for figure in figures]
     return draw_bodies(
@@ -139,14 +141,17 @@ class _Scene:
 
 
 OWN_PARTS = {
-    "nose": ("head",), "eye": ("head",), "ear": ("head",), "shoulder": ("torso", "upper_arm"), "elbow": ("upper_arm", "forearm"),
-    "wrist": ("forearm", "hand"), "hip": ("torso", "thigh", "skirt"), "knee": ("thigh", "shank", "skirt"),
+    "nose": ("head",), "eye": ("head",), "ear": ("head",), "shoulder": ("torso", "upper_arm"),
+    "elbow": ("upper_arm", "forearm"), "wrist": ("forearm", "hand"), "hip": ("torso", "thigh", "skirt"),
+    "knee": ("thigh", "shank", "skirt"),
     "ankle": ("shank", "foot", "skirt"),
 }  # fmt: skip
 """Joint -> parts of the same side (or of the middle) on whose surface it is seen."""
 
-UNDER_SKIN = {"nose": 0.035, "eye": 0.03, "ear": 0.04, "shoulder": 0.12, "elbow": 0.085, "wrist": 0.07, "hip": 0.17, "knee": 0.11,
-              "ankle": 0.10}  # fmt: skip
+UNDER_SKIN = {
+    "nose": 0.035, "eye": 0.03, "ear": 0.04, "shoulder": 0.12, "elbow": 0.085, "wrist": 0.07, "hip": 0.17, "knee": 0.11,
+    "ankle": 0.10,
+}  # fmt: skip
 """Metres, for an adult: a joint farther than this behind the surface that is seen there lies on the far side."""
 
 
@@ -161,9 +166,9 @@ def label_bodies(
     """Joints, boxes and areas of drawn bodies.
 
     A joint is VISIBLE where the nearest thing at its pixel is the person's own part round that joint and the joint lies
-    within a limb's thickness behind it, otherwise OCCLUDED: behind something, on the far side, or outside the picture. Box
-    and area are those of the person's whole silhouette inside the picture, whatever stands in front of it; the area counts
-    pixels. Persons without a silhouette are left out.
+    within a limb's thickness behind it, otherwise OCCLUDED: behind something, on the far side, or outside the
+    picture. Box and area are those of the person's whole silhouette inside the picture, whatever stands in front of
+    it; the area counts pixels. Persons without a silhouette are left out.
     """
     xy, visibility, boxes, areas = [], [], [], []
     for person, (body, layer) in enumerate(zip(bodies, layers, strict=True)):
@@ -186,7 +191,8 @@ def label_bodies(
     persons, joints = len(xy), len(COCO17)
     box_xyxy = np.array(boxes, dtype=np.float32).reshape(persons, 4)
     return Sample(
-        photo=Path(name), size_wh=size_wh, skeleton=COCO17, xy=np.array(xy, dtype=np.float32).reshape(persons, joints, 2),
+        photo=Path(name), size_wh=size_wh, skeleton=COCO17,
+        xy=np.array(xy, dtype=np.float32).reshape(persons, joints, 2),
         visibility=np.array(visibility, dtype=np.int8).reshape(persons, joints), box_xyxy=box_xyxy,
         area=np.array(areas, dtype=np.float32), target=nearest_to_middle(box_xyxy, size_wh), photo_id=name,
     )  # fmt: skip
@@ -221,7 +227,8 @@ SHADOW_BONES = (
     ("left_shoulder", "left_elbow", 0.10), ("left_elbow", "left_wrist", 0.08), ("right_shoulder", "right_elbow", 0.10),
     ("right_elbow", "right_wrist", 0.08), ("left_hip", "left_knee", 0.16), ("left_knee", "left_ankle", 0.11),
     ("right_hip", "right_knee", 0.16), ("right_knee", "right_ankle", 0.11), ("left_ear", "right_ear", 0.20),
-    ("left_shoulder", "right_hip", 0.26), ("right_shoulder", "left_hip", 0.26), ("left_shoulder", "right_shoulder", 0.15),
+    ("left_shoulder", "right_hip", 0.26), ("right_shoulder", "left_hip", 0.26),
+    ("left_shoulder", "right_shoulder", 0.15),
 )  # fmt: skip
 """Bone and its thickness in metres."""
 
@@ -229,7 +236,7 @@ SHADOW_BONES = (
 def _ground_shadow(
     bodies: Sequence[Body], camera: Camera, light: Light, size_wh: tuple[int, int], strength: float
 ) -> np.ndarray:
-    """(H, W) uint8, 255 in full light: the lamp's shadow of every body on the ground, and a soft one straight below it."""
+    """(H, W) uint8, 255 in full light: the lamp's shadow of every body on the ground, and a soft one below it."""
     way = light.direction()
     way = way / max(way[1], 0.35)
     factor = np.full(size_wh[::-1], 255, dtype=np.uint8)

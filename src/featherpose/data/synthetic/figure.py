@@ -9,12 +9,22 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from featherpose.data.synthetic.body import BodyPose, BodyShape, Bones, bones_of, mirror_pose, spine_at, turn
+from featherpose.data.synthetic.body import (
+    ADULT,
+    PARTS,
+    BodyPose,
+    BodyShape,
+    Bones,
+    bones_of,
+    mirror_pose,
+    spine_at,
+    turn,
+)
 from featherpose.data.synthetic.head import head_meshes
-from featherpose.data.synthetic.look import Cloth, Look
+from featherpose.data.synthetic.limbs import LEG, arm_meshes, counts, folds, leg_meshes
+from featherpose.data.synthetic.look import Look
 from featherpose.data.synthetic.mesh import (
     Mesh,
-    blended_frames,
     cross,
     face_set,
     join,
@@ -24,13 +34,6 @@ from featherpose.data.synthetic.mesh import (
     rounded,
     skin_of,
 )
-
-PARTS = {
-    "torso": 1, "head": 2, "left_upper_arm": 3, "right_upper_arm": 4, "left_forearm": 5, "right_forearm": 6, "left_hand": 7,
-    "right_hand": 8, "left_thigh": 9, "right_thigh": 10, "left_shank": 11, "right_shank": 12, "left_foot": 13,
-    "right_foot": 14, "hair": 15, "skirt": 16,
-}  # fmt: skip
-"""Part of the body -> number in `Mesh.part`; 0 is no body."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ def body_of(figure: Figure, face_size: float = 0.025) -> Body:
     torso = _torso(figure, bones, face_size)
     meshes = [torso, *head_meshes(figure.shape, figure.look, bones, face_size)]
     for side in ("left", "right"):
-        meshes += [*_arm(figure, bones, side, face_size), *_leg(figure, bones, side, face_size)]
+        grip = getattr(pose, f"{side}_grip")
+        meshes += arm_meshes(shape, figure.look, bones, side, grip, face_size)
+        meshes += leg_meshes(shape, figure.look, bones, side, face_size)
     if figure.look.skirt > 0:
         meshes.append(_skirt(figure, bones, face_size))
     mesh = join(meshes)
@@ -85,23 +90,25 @@ def body_of(figure: Figure, face_size: float = 0.025) -> Body:
     heading = turn("y", figure.heading)
     return Body(
         mesh=moved(mesh, heading, offset), joints=bones.joints @ heading.T + offset,
-        seat_height=float(torso.quads[..., 1].min()) + rise, scale=shape.torso / 0.5,
+        seat_height=float(torso.quads[..., 1].min()) + rise, scale=shape.torso / ADULT.torso,
     )  # fmt: skip
 
 
 TORSO = rounded(np.array([
-    (-0.27, 0.002, 0.002, -0.015), (-0.25, 0.050, 0.040, -0.015), (-0.17, 0.140, 0.095, -0.018), (-0.06, 0.172, 0.114, -0.018), (0.06, 0.170, 0.116, -0.018),
-    (0.20, 0.153, 0.103, -0.008), (0.38, 0.132, 0.092, 0.002), (0.55, 0.142, 0.100, 0.006), (0.74, 0.160, 0.110, 0.008),
-    (0.88, 0.166, 0.102, 0.000), (0.97, 0.164, 0.084, -0.008), (1.03, 0.146, 0.066, -0.012), (1.08, 0.108, 0.058, -0.012),
-    (1.13, 0.070, 0.055, -0.010), (1.20, 0.055, 0.056, -0.004), (1.36, 0.053, 0.057, 0.0),
+    (-0.27, 0.002, 0.002, -0.015), (-0.25, 0.050, 0.040, -0.015), (-0.17, 0.140, 0.095, -0.018),
+    (-0.04, 0.177, 0.114, -0.018), (0.08, 0.172, 0.116, -0.018), (0.20, 0.153, 0.103, -0.008),
+    (0.38, 0.132, 0.092, 0.002), (0.55, 0.142, 0.100, 0.006), (0.74, 0.160, 0.110, 0.008),
+    (0.88, 0.166, 0.102, 0.000), (0.97, 0.164, 0.084, -0.008), (1.03, 0.146, 0.066, -0.012),
+    (1.08, 0.108, 0.058, -0.012), (1.13, 0.070, 0.055, -0.010), (1.20, 0.055, 0.056, -0.004),
+    (1.36, 0.053, 0.057, 0.0),
 ]))  # fmt: skip
 """Share of the spine, half width, half depth, shift forward."""
 
 
 def _torso(figure: Figure, bones: Bones, face_size: float) -> Mesh:
     shape, look = figure.shape, figure.look
-    scale = shape.torso / 0.5
-    rings, around = _counts(1.61 * shape.torso, 0.15 * scale, face_size, most=52)
+    scale = shape.torso / ADULT.torso
+    rings, around = counts(1.61 * shape.torso, 0.15 * scale, face_size, most=52)
     s = np.linspace(1.36, -0.27, rings)  # from the neck down
     hem = look.hem
     s = np.sort(np.concatenate([s, [hem - 0.004, hem + 0.004]]))[::-1]
@@ -111,7 +118,7 @@ def _torso(figure: Figure, bones: Bones, face_size: float) -> Mesh:
     girth = 1 + (shape.girth - 1) * body
     belly = 1 + 0.35 * max(shape.girth - 1.1, 0) / 0.3 * np.exp(-(((s - 0.35) / 0.2) ** 2))
     # Shoulders and hips follow the bones; the waist lies between.
-    width = np.interp(s, [0.0, 0.9], [shape.hip / 0.095, shape.shoulder / 0.175])
+    width = np.interp(s, [0.0, 0.9], [shape.hip / ADULT.hip, shape.shoulder / ADULT.shoulder])
     width = np.where(s > 1.0, width + (scale - width) * np.clip((s - 1.0) / 0.1, 0, 1), width)
     wide, deep = wide * width * girth * waist, deep * scale * girth * waist * belly
     top = (s < 1.12) & (s > hem)
@@ -129,7 +136,7 @@ def _torso(figure: Figure, bones: Bones, face_size: float) -> Mesh:
         lobe = np.exp(-(((np.abs(across) - 0.075 * scale) / (0.055 * scale)) ** 2)) * (np.sin(angle) > 0)
         out = 0.05 * scale * shape.bust * lobe * np.exp(-(((s - 0.70) / 0.10) ** 2))[:, None]
         points += out[..., None] * frame[:, None, :, 2]
-    points += _folds(look.top, s * shape.torso, angle, top)[..., None] * (points - centre[:, None])
+    points += folds(look.top, s * shape.torso, angle, top)[..., None] * (points - centre[:, None])
     mid = (s[1:] + s[:-1]) / 2
     v = angle[None, :] + np.pi / around
     along = np.broadcast_to((mid * shape.torso)[:, None], (len(mid), around))
@@ -161,176 +168,12 @@ def _torso(figure: Figure, bones: Bones, face_size: float) -> Mesh:
     return face_set(skin_of(points), colour, part=PARTS["torso"], gloss=0.02)
 
 
-ARM = rounded(np.array([
-    (-0.155, 0.001, 0.001, 0.0), (-0.150, 0.016, 0.018, 0.0), (-0.130, 0.029, 0.032, 0.0), (-0.08, 0.043, 0.047, 0.0), (0.06, 0.052, 0.058, 0.0), (0.30, 0.048, 0.054, 0.0),
-    (0.70, 0.042, 0.044, 0.0), (0.95, 0.038, 0.038, 0.0), (1.05, 0.038, 0.038, 0.0), (1.22, 0.040, 0.043, 0.0), (1.60, 0.033, 0.035, 0.0),
-    (1.88, 0.024, 0.028, 0.0), (2.00, 0.021, 0.028, 0.0),
-]))  # fmt: skip
-"""Share of the upper arm (0..1) or 1 + share of the forearm, half width (palm to back), half depth, shift forward."""
-
-LEG = rounded(np.array([
-    (-0.16, 0.001, 0.001, -0.01), (-0.155, 0.025, 0.028, -0.01), (-0.12, 0.052, 0.058, -0.01), (0.00, 0.072, 0.088, -0.010), (0.25, 0.077, 0.088, 0.0),
-    (0.60, 0.065, 0.070, 0.004), (0.92, 0.052, 0.056, 0.006), (1.03, 0.050, 0.054, 0.004), (1.14, 0.047, 0.052, -0.006),
-    (1.33, 0.050, 0.057, -0.014), (1.60, 0.040, 0.045, -0.008), (1.88, 0.031, 0.036, -0.004), (2.00, 0.032, 0.038, -0.004),
-    (2.07, 0.031, 0.040, 0.0),
-]))  # fmt: skip
-"""As ARM."""
-
-
-def _limb(
-    table: np.ndarray, bones: Bones, names: tuple[str, str], lengths: tuple[float, float], *, cloth: Cloth, cloth_end: float,
-    look: Look, girth: float, scale: float, parts: tuple[int, int], face_size: float,
-) -> list[Mesh]:  # fmt: skip
-    """Upper and lower tube of an arm or leg; `cloth` covers it down to `cloth_end` in the table's units."""
-    low, high = table[0, 0], table[-1, 0]
-    total = lengths[0] * (1 - low) + lengths[1] * (high - 1)
-    rings, around = _counts(total, 0.06 * scale, face_size, most=24)
-    t = np.linspace(low, high, rings)
-    if low < cloth_end < high:
-        t = np.sort(np.concatenate([t, [cloth_end - 0.012, cloth_end + 0.012]]))
-    half_wide, half_deep, shift = read_table(table, t)
-    shift = shift * scale
-    covered = t < cloth_end
-    hang = cloth.loose * np.clip((t - 0.1) / 1.9, 0, 1) * 0.05 * scale
-    cover = np.where(covered, cloth.thickness + hang, 0.0)
-    wide, deep = half_wide * scale * girth + cover, half_deep * scale * girth + cover
-    upper, lower = bones.frames[names[0]], bones.frames[names[1]]
-    start = bones.origins[names[0]]
-    share = np.clip((t - 1) * lengths[0] / (0.11 * scale) + 0.5, 0, 1)
-    frame = blended_frames(upper, lower, share * share * (3 - 2 * share))
-    above = np.minimum(t, 1.0)[:, None] * lengths[0] * upper[:, 1]
-    below = np.maximum(t - 1.0, 0.0)[:, None] * lengths[1] * lower[:, 1]
-    centre = start - above - below + shift[:, None] * frame[:, :, 2]
-    points = ring_points(centre, frame, wide, deep, around)
-    angle = np.arange(around) * (2 * np.pi / around)
-    points += _folds(cloth, t * lengths[0], angle, covered)[..., None] * (points - centre[:, None])
-    mid = (t[1:] + t[:-1]) / 2
-    v = angle[None, :] + np.pi / around + 0 * mid[:, None]
-    colour = cloth.paint(np.broadcast_to((mid * lengths[0])[:, None], v.shape), 0.06 * scale * v)
-    colour[mid >= cloth_end] = look.skin
-    faces = skin_of(points)
-    split = int(np.searchsorted(mid, 1.0))
-    gloss = 0.06 if cloth_end < 1.5 else 0.02
-    return [
-        face_set(faces[:split], colour[:split], part=parts[0], gloss=gloss),
-        face_set(faces[split:], colour[split:], part=parts[1], gloss=gloss),
-    ]
-
-
-def _arm(figure: Figure, bones: Bones, side: str, face_size: float) -> list[Mesh]:
-    shape, look = figure.shape, figure.look
-    scale = (shape.upper_arm + shape.forearm) / 0.565
-    meshes = _limb(
-        ARM, bones, (f"{side}_shoulder", f"{side}_elbow"), (shape.upper_arm, shape.forearm), cloth=look.top,
-        cloth_end=look.sleeve, look=look, girth=0.5 + 0.5 * shape.girth, scale=scale,
-        parts=(PARTS[f"{side}_upper_arm"], PARTS[f"{side}_forearm"]), face_size=face_size,
-    )  # fmt: skip
-    sign = 1.0 if side == "left" else -1.0
-    meshes.append(_shoulder(shape, look, bones, side, sign))
-    wrist, frame = bones.origins[f"{side}_wrist"], bones.frames[f"{side}_wrist"]
-    unit, part = shape.hand / 0.18, PARTS[f"{side}_hand"]
-    grip = getattr(figure.pose, f"{side}_grip")
-    inward, down, forward = -sign * frame[:, 0], -frame[:, 1], frame[:, 2]
-    along = np.array([-0.012, 0.02, 0.05, 0.08, 0.098])
-    wide, deep = (
-        np.array([0.019, 0.018, 0.016, 0.014, 0.008]) * unit,
-        np.array([0.026, 0.034, 0.041, 0.041, 0.034]) * unit,
-    )
-    palm = ring_points(wrist + along[:, None] * unit * down, np.broadcast_to(frame, (5, 3, 3)), wide, deep, 8)
-    colour = np.asarray(look.gloves if look.gloves is not None else look.skin)
-    meshes.append(face_set(skin_of(palm), colour, part=part, gloss=0.05))
-    knuckles = wrist + 0.085 * unit * down
-    fine = face_size < 0.022
-    fingers = [(-0.028, 0.060, 0.0085), (-0.010, 0.072, 0.0095), (0.010, 0.078, 0.0095), (0.029, 0.070, 0.009)]
-    offset, length, radius = np.array(fingers if fine else [(0.0, 0.072, 0.033)]).T * unit
-    roots = knuckles + offset[:, None] * forward
-    thin = radius if fine else np.array([0.011 * unit])
-    tone = np.where(np.arange(len(offset)) % 2, 0.95, 1.0)[:, None, None, None]
-    faces = _fingers(roots, down, inward, forward, grip, length, thin, radius)
-    meshes.append(face_set(faces, colour * (tone + np.zeros((*faces.shape[:3], 1))), part=part, gloss=0.05))
-    thumb_down = (0.75 * down + 0.55 * forward + 0.25 * inward) / 0.963
-    root = wrist + 0.03 * unit * down + 0.028 * unit * forward
-    size = np.array([0.0115 * unit])
-    sideways = np.cross(inward, thumb_down) * sign
-    thumb = _fingers(root[None], thumb_down, inward, sideways, 0.3 * grip, np.array([0.075 * unit]), size, size)
-    meshes.append(face_set(thumb, colour, part=part, gloss=0.05))
-    return meshes
-
-
-def _shoulder(shape: BodyShape, look: Look, bones: Bones, side: str, sign: float) -> Mesh:
-    """The muscle between neck and shoulder, which follows a raised arm."""
-    scale, chest = shape.torso / 0.5, bones.frames["chest"]
-    inner = bones.origins["chest"] + chest @ np.array([sign * 0.07, -0.025, -0.01]) * scale
-    outer = bones.origins[f"{side}_shoulder"]
-    outward = (outer - inner) / np.linalg.norm(outer - inner)
-    front = chest[:, 2] - (chest[:, 2] @ outward) * outward
-    front /= np.linalg.norm(front)
-    frame = np.stack([np.cross(-outward, front), -outward, front], axis=1)
-    share = np.array([0.0, 0.4, 0.75, 1.0, 1.15])
-    centre = inner + share[:, None] * (outer - inner)
-    radius = np.array([0.052, 0.050, 0.047, 0.042, 0.015]) * scale + look.top.thickness
-    faces = skin_of(ring_points(centre, np.broadcast_to(frame, (5, 3, 3)), radius, radius * 1.1, 10))
-    along = np.broadcast_to(np.linspace(0.40, 0.50, 4)[:, None] * scale, faces.shape[:2])
-    return face_set(faces, look.top.paint(along, 0 * along), part=PARTS["torso"], gloss=0.02)
-
-
-def _fingers(
-    roots: np.ndarray, down: np.ndarray, inward: np.ndarray, across: np.ndarray, grip: float, length: np.ndarray,
-    thin: np.ndarray, wide: np.ndarray,
-) -> np.ndarray:  # fmt: skip
-    """(N, 3, 6, 4, 3) faces of N fingers that curl by `grip` degrees at each of two knuckles; (3,) ways, metres."""
-    bend = np.deg2rad(np.array([0.2, 0.55, 1.25, 1.9]) * grip)[:, None]
-    ways = np.cos(bend) * down + np.sin(bend) * inward
-    steps = np.concatenate([np.zeros((1, 3)), np.cumsum(ways[:3], axis=0) / 3])
-    centre = roots[:, None] + length[:, None, None] * steps
-    front = across / np.linalg.norm(across)
-    left = cross(-ways, np.broadcast_to(front, ways.shape))
-    frame = np.tile(np.stack([left, -ways, np.broadcast_to(front, ways.shape)], axis=2), (len(roots), 1, 1))
-    taper = np.tile([1.0, 1.0, 0.92, 0.55], len(roots))
-    rings = ring_points(centre.reshape(-1, 3), frame, np.repeat(thin, 4) * taper, np.repeat(wide, 4) * taper, 6)
-    rows = np.delete(np.arange(len(rings) - 1), np.arange(3, len(rings) - 1, 4))  # not from one finger to the next
-    return skin_of(rings)[rows].reshape(len(roots), 3, 6, 4, 3)
-
-
-FOOT = rounded(np.array([
-    (-0.064, 0.002, 0.004), (-0.058, 0.020, 0.026), (-0.046, 0.030, 0.040), (-0.02, 0.034, 0.046), (0.03, 0.034, 0.044), (0.075, 0.038, 0.034),
-    (0.12, 0.044, 0.025), (0.16, 0.042, 0.019), (0.185, 0.030, 0.015), (0.195, 0.016, 0.010),
-    (0.199, 0.002, 0.002),
-]))  # fmt: skip
-"""Metres ahead of the ankle, half width, half height, for a foot of 0.25 m."""
-
-
-def _leg(figure: Figure, bones: Bones, side: str, face_size: float) -> list[Mesh]:
-    shape, look = figure.shape, figure.look
-    scale = (shape.thigh + shape.shank) / 0.86
-    meshes = _limb(
-        LEG, bones, (f"{side}_hip", f"{side}_knee"), (shape.thigh, shape.shank), cloth=look.bottom,
-        cloth_end=look.leg_end, look=look, girth=0.3 + 0.7 * shape.girth, scale=scale,
-        parts=(PARTS[f"{side}_thigh"], PARTS[f"{side}_shank"]), face_size=face_size,
-    )  # fmt: skip
-    ankle, frame, unit = bones.origins[f"{side}_ankle"], bones.frames[f"{side}_ankle"], shape.foot / 0.25
-    rings = max(6, min(16, int(0.26 / face_size)))
-    along = np.linspace(FOOT[0, 0], FOOT[-1, 0], rings)
-    wide, high = (column * unit for column in read_table(FOOT, along))
-    shoe = look.shoe is not None
-    wide, high = (wide + 0.006, high + 0.006) if shoe else (wide, high)
-    lie = np.stack([frame[:, 0], -frame[:, 2], frame[:, 1]], axis=1)  # the tube runs forward along -(-forward)
-    height = high - shape.ankle_height
-    centre = ankle + (along * unit)[:, None] * frame[:, 2] + height[:, None] * frame[:, 1]
-    points = ring_points(centre, np.broadcast_to(lie, (rings, 3, 3)), wide, high, 12, power=2.5)
-    colour = np.broadcast_to(np.asarray(look.shoe if shoe else look.skin), (rings - 1, 12, 3)).copy()
-    if shoe and look.sole is not None:
-        colour[:, 8:10] = colour[:, 7:11:3] = look.sole
-    meshes.append(face_set(skin_of(points), colour, part=PARTS[f"{side}_foot"], gloss=0.12 if shoe else 0.04))
-    return meshes
-
-
 def _skirt(figure: Figure, bones: Bones, face_size: float) -> Mesh:
     """A skirt, dress or coat tail that hangs round both thighs, `look.skirt` thighs long."""
     shape, look = figure.shape, figure.look
-    scale = shape.torso / 0.5
+    scale = shape.torso / ADULT.torso
     end = look.skirt
-    rings, around = _counts(end * shape.thigh + 0.15, 0.17 * scale, face_size, most=44)
+    rings, around = counts(end * shape.thigh + 0.15, 0.17 * scale, face_size, most=44)
     t = np.linspace(-0.42, end, rings)
     path = {}
     for side in ("left", "right"):
@@ -357,13 +200,8 @@ def _skirt(figure: Figure, bones: Bones, face_size: float) -> Mesh:
     flare = look.skirt_flare * np.clip(t + 0.1, 0, None) * 0.12 * scale
     # Round the hips it has to clear the torso and whatever hangs over it.
     clear = scale * shape.girth
-    hips_wide = (
-        np.interp(t, [-0.42, -0.15, 0.0, 0.15, 0.3], [0.160, 0.182, 0.192, 0.185, 0.0])
-        * clear
-        * shape.hip
-        / 0.095
-        / scale
-    )
+    hips_wide = np.interp(t, [-0.42, -0.15, 0.0, 0.15, 0.3], [0.160, 0.182, 0.192, 0.185, 0.0])
+    hips_wide *= shape.girth * shape.hip / ADULT.hip
     hips_deep = np.interp(t, [-0.42, -0.15, 0.1, 0.3], [0.112, 0.132, 0.132, 0.0]) * clear
     wide = np.maximum(distance / 2 + radius, hips_wide) + flare + 0.012
     deep = np.maximum(radius * 1.25, hips_deep) + flare + 0.016
@@ -376,18 +214,3 @@ def _skirt(figure: Figure, bones: Bones, face_size: float) -> Mesh:
     v = angle[None, :] + np.pi / around + 0 * mid[:, None]
     colour = cloth.paint(np.broadcast_to((-mid * shape.thigh)[:, None], v.shape), 0.17 * scale * v)
     return face_set(skin_of(points), colour, part=PARTS["skirt"], gloss=0.02)
-
-
-def _counts(length: float, radius: float, face_size: float, *, most: int) -> tuple[int, int]:
-    """Rings and faces to a ring of a tube (an even number, so that left and right are alike)."""
-    rings = max(7, round(length / face_size) + 1)
-    around = int(np.clip(2 * round(np.pi * radius / face_size), 8, most))
-    return rings, around
-
-
-def _folds(cloth: Cloth, along: np.ndarray, angle: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """(N, M) shares of the radius by which the cloth swells and sinks."""
-    waves = np.zeros((len(along), len(angle)))
-    for depth, per_metre, turns, phase in cloth.waves:
-        waves += depth * np.sin(per_metre * along[:, None] + turns * angle[None, :] + phase)
-    return waves * covered[:, None]

@@ -7,29 +7,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from featherpose.data.synthetic.body import FACE_POINTS, BodyShape, Bones
+from featherpose.data.synthetic.body import FACE_POINTS, PARTS, BodyShape, Bones
 from featherpose.data.synthetic.look import Look
 from featherpose.data.synthetic.mesh import Mesh, disc, face_set, read_table, ring_points, rounded, skin_of
 
-HEAD_PART, HAIR_PART = 2, 15
+HEAD_PART, HAIR_PART = PARTS["head"], PARTS["hair"]
 
 SKULL = rounded(np.array([
-    (-0.500, 0.060, 0.260, 0.060), (-0.470, 0.120, 0.215, 0.140), (-0.400, 0.185, 0.155, 0.225), (-0.300, 0.235, 0.090, 0.300),
-    (-0.200, 0.268, 0.045, 0.350), (-0.080, 0.290, 0.010, 0.388), (0.080, 0.310, -0.020, 0.408), (0.230, 0.312, -0.040, 0.408),
-    (0.360, 0.265, -0.060, 0.350), (0.450, 0.172, -0.070, 0.235), (0.488, 0.085, -0.075, 0.115), (0.500, 0.010, -0.075, 0.020),
+    (-0.500, 0.060, 0.260, 0.060), (-0.470, 0.120, 0.215, 0.140), (-0.400, 0.185, 0.155, 0.225),
+    (-0.300, 0.235, 0.090, 0.300), (-0.200, 0.268, 0.045, 0.350), (-0.080, 0.290, 0.010, 0.388),
+    (0.080, 0.310, -0.020, 0.408), (0.230, 0.312, -0.040, 0.408), (0.360, 0.265, -0.060, 0.350),
+    (0.450, 0.172, -0.070, 0.235), (0.488, 0.085, -0.075, 0.115), (0.500, 0.010, -0.075, 0.020),
 ]))  # fmt: skip
 """Height, half width, shift forward, half depth."""
 
 NOSE = np.array([
-    (0.040, 0.032, 0.350, 0.035), (-0.040, 0.042, 0.365, 0.065), (-0.100, 0.058, 0.385, 0.090), (-0.135, 0.080, 0.395, 0.095),
-    (-0.165, 0.075, 0.390, 0.065), (-0.185, 0.030, 0.385, 0.030),
+    (0.050, 0.032, 0.350, 0.035), (-0.020, 0.042, 0.365, 0.065), (-0.070, 0.058, 0.385, 0.090),
+    (-0.105, 0.080, 0.395, 0.095), (-0.138, 0.075, 0.390, 0.065), (-0.160, 0.030, 0.385, 0.030),
 ])  # fmt: skip
 
 HAIRLINE = np.array([(-0.50, -0.30), (-0.12, -0.24), (-0.04, 0.02), (0.10, 0.12), (0.24, 0.30), (0.50, 0.35)])
 """Forward position -> height above which hair grows."""
 
-CUTS = {"crop": (0.018, 0.02), "short": (0.045, 0.05), "curly": (0.12, 0.25), "bob": (0.055, 0.04), "long": (0.055, 0.04),
-        "bun": (0.03, 0.03), "ponytail": (0.03, 0.03)}  # fmt: skip
+CUTS = {
+    "crop": (0.018, 0.02), "short": (0.045, 0.05), "curly": (0.12, 0.25), "bob": (0.055, 0.04), "long": (0.055, 0.04),
+    "bun": (0.03, 0.03), "ponytail": (0.03, 0.03),
+}  # fmt: skip
 """Style -> (thickness, unrest as share of it)."""
 
 
@@ -89,7 +92,7 @@ def _features(look: Look, place, frame: np.ndarray, size: float) -> list[Mesh]:
     y, wide, shift, deep = NOSE.T
     centre = np.stack([np.zeros(6), y, shift], axis=1)
     nose = skin_of(ring_points(centre, np.broadcast_to(np.eye(3), (6, 3, 3)), wide, deep, 12))
-    shade = np.where(nose.mean(axis=2)[..., 1:2] < -0.15, 0.78, 1.0)
+    shade = np.where(nose.mean(axis=2)[..., 1:2] < -0.125, 0.78, 1.0)
     meshes.append(face_set(place(nose), skin * shade, part=HEAD_PART, gloss=0.14, bias=0.002))
 
     spots: list[tuple] = []  # x, y, half width, half height, tip, bias, colour
@@ -114,7 +117,7 @@ def _features(look: Look, place, frame: np.ndarray, size: float) -> list[Mesh]:
     if look.glasses is not None:
         spot(0.001, eye_y, 0.05, 0.012, np.asarray(look.glasses) * 0.3, 0.012)
     for x in (-0.04, 0.04):
-        spot(x, -0.178, 0.018, 0.010, skin * 0.35, 0.02)
+        spot(x, -0.152, 0.018, 0.010, skin * 0.35, 0.02)
     x, y, half_wide, half_high, tip, bias = np.array(spots)[:, :6].T
     slope = np.deg2rad(22) * np.sign(x)
     right = np.stack([np.cos(slope), tip, -np.sin(slope)], axis=1) * half_wide[:, None]
@@ -128,7 +131,7 @@ def _features(look: Look, place, frame: np.ndarray, size: float) -> list[Mesh]:
     arch = 1 - (x / 0.125) ** 2
     lift = -0.045 * look.smile * arch
     opening = 0.022 * max(look.smile - 0.55, 0) / 0.45 * arch
-    line = -0.275 + 0.02 * look.smile + lift
+    line = -0.262 + 0.02 * look.smile + lift
     curves = np.stack([line + opening + 0.030 * arch, line + opening, line - opening, line - opening - 0.036 * arch])
     points = np.stack([np.broadcast_to(x, curves.shape), curves, _front(x, curves) + 0.012], axis=2)
     bands = np.stack([points[1:, :-1], points[1:, 1:], points[:-1, 1:], points[:-1, :-1]], axis=2)

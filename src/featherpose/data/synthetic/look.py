@@ -99,13 +99,16 @@ class Look:
 HAIR_STYLES = ("bald", "short", "short", "crop", "bob", "long", "bun", "ponytail", "curly")
 
 SKINS = np.array([
-    (0.96, 0.80, 0.70), (0.92, 0.73, 0.61), (0.86, 0.66, 0.52), (0.78, 0.57, 0.43), (0.66, 0.46, 0.33), (0.53, 0.36, 0.25),
-    (0.41, 0.27, 0.19), (0.29, 0.19, 0.14),
+    (0.96, 0.80, 0.70), (0.92, 0.73, 0.61), (0.86, 0.66, 0.52), (0.78, 0.57, 0.43), (0.66, 0.46, 0.33),
+    (0.53, 0.36, 0.25), (0.41, 0.27, 0.19), (0.29, 0.19, 0.14),
 ])  # fmt: skip
 """From light to dark, by eye."""
 
 HAIRS = ((0.06, 0.05, 0.05), (0.14, 0.09, 0.06), (0.28, 0.17, 0.09), (0.45, 0.28, 0.14), (0.72, 0.55, 0.32),
          (0.55, 0.22, 0.10), (0.62, 0.61, 0.60), (0.85, 0.84, 0.82))  # fmt: skip
+
+
+EYES = ((0.25, 0.16, 0.08), (0.2, 0.35, 0.45), (0.2, 0.3, 0.18))
 
 
 def random_colour(rng: np.random.Generator) -> Colour:
@@ -165,16 +168,21 @@ def random_look(rng: np.random.Generator, *, woman: bool = False, child: bool = 
     if coat:
         sleeve = 1.94
     return Look(
-        skin=tuple(float(v) for v in np.clip(skin, 0.08, 0.98)), hair=tuple(float(v) for v in np.clip(np.array(hair) + rng.normal(0, 0.015, 3), 0.02, 1)),
-        hair_style=str(rng.choice(styles)), eyes=((0.25, 0.16, 0.08), (0.2, 0.35, 0.45), (0.2, 0.3, 0.18))[int(rng.integers(3)) if place < 3 else 0],
-        lips=tuple(float(v) for v in np.clip(skin * np.array([0.92, 0.62, 0.65]), 0, 1)), smile=float(rng.uniform(-0.1, 1.0)),
+        skin=tuple(float(v) for v in np.clip(skin, 0.08, 0.98)),
+        hair=tuple(float(v) for v in np.clip(np.array(hair) + rng.normal(0, 0.015, 3), 0.02, 1)),
+        hair_style=str(rng.choice(styles)), eyes=EYES[int(rng.integers(3)) if place < 3 else 0],
+        lips=tuple(float(v) for v in np.clip(skin * np.array([0.92, 0.62, 0.65]), 0, 1)),
+        smile=float(rng.uniform(-0.1, 1.0)),
         beard=float(rng.uniform(0.4, 1)) if not (woman or child) and rng.random() < 0.3 else 0.0,
-        hat=random_colour(rng) if rng.random() < 0.16 else None, glasses=random_colour(rng) if rng.random() < 0.15 else None,
+        hat=random_colour(rng) if rng.random() < 0.16 else None,
+        glasses=random_colour(rng) if rng.random() < 0.15 else None,
         top=top, sleeve=sleeve, hem=float(rng.uniform(-0.12, 0.22)), neckline=float(rng.choice([0.0, 0.03, 0.08, 0.2])),
         open_front=random_colour(rng) if sleeve > 1.5 and rng.random() < 0.3 else None,
         logo=random_colour(rng) if rng.random() < 0.2 else None, bottom=bottom,
-        leg_end=float(leg_end), skirt=float(rng.uniform(0.45, 1.5)) if skirted else float(rng.uniform(0.5, 1.1)) if coat else 0.0,
+        leg_end=float(leg_end), skirt=float(rng.uniform(0.45, 1.5) if skirted else rng.uniform(0.5,
+        1.1) if coat else 0),
         skirt_flare=float(rng.uniform(0.1, 0.9)) if skirted else 0.2, dress=coat or bool(rng.random() < 0.5),
-        shoe=None if rng.random() < 0.12 else random_colour(rng), sole=None if rng.random() < 0.4 else (0.88, 0.88, 0.86),
+        shoe=None if rng.random() < 0.12 else random_colour(rng),
+        sole=None if rng.random() < 0.4 else (0.88, 0.88, 0.86),
         gloves=random_colour(rng) if rng.random() < 0.05 else None,
     )  # fmt: skip

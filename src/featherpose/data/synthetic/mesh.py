@@ -1,6 +1,6 @@
 """Surfaces made of small four-cornered faces: tubes along a line, discs, boxes.
 
-A tube is a stack of rings that runs down its frames' second axis (a limb along -up), which makes every face look outward.
+A tube is a stack of rings that runs down its frames' second axis (a limb along -up): so every face looks outward.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class Mesh:
     colour: np.ndarray
     """(F, 3) float32, RGB in [0, 1], before light."""
     part: np.ndarray
-    """(F,) uint8: which part of the body (`figure.PARTS`) or 0."""
+    """(F,) uint8: which part of the body (`body.PARTS`) or 0."""
     gloss: np.ndarray
     """(F,) float32 in [0, 1]: strength of the highlight."""
     bias: np.ndarray
-    """(F,) float32, metres: how much nearer than it is a face counts, so that paint lies on top of what it is painted on."""
+    """(F,) float32, metres: how much nearer than it is a face counts, so that paint lies on top of what is painted."""
 
 
 def face_set(

@@ -98,8 +98,9 @@ def _walk(rng: np.random.Generator, effort: float = 1.0) -> Angles:
         "lean": 3 * effort, "bend": u(0, 8) * effort, "twist": 8 * swing,
         "left_leg_raise": 30 * swing, "left_leg_plane": 5, "left_knee": u(5, 25) * effort, "left_ankle": u(-10, 5),
         "right_leg_raise": -22 * swing, "right_leg_plane": 5, "right_knee": u(15, 45) * effort, "right_ankle": u(5, 30),
-        "left_arm_raise": -22 * swing, "left_arm_plane": 12, "left_elbow": u(0, 25) + elbow, "left_arm_twist": u(-30, 0),
-        "right_arm_raise": 28 * swing, "right_arm_plane": 12, "right_elbow": u(0, 30) + elbow, "right_arm_twist": u(-30, 0),
+        "left_arm_raise": -22 * swing, "left_arm_plane": 12, "left_elbow": u(0, 25) + elbow,
+        "left_arm_twist": u(-30, 0), "right_arm_raise": 28 * swing, "right_arm_plane": 12,
+        "right_elbow": u(0, 30) + elbow, "right_arm_twist": u(-30, 0),
     } | _head(rng, 0.7)  # fmt: skip
 
 
@@ -149,7 +150,8 @@ def _squat(rng: np.random.Generator) -> Angles:
 def _lunge(rng: np.random.Generator) -> Angles:
     u = rng.uniform
     return {
-        "lean": u(0, 15), "left_leg_raise": u(60, 95), "left_leg_plane": 5, "left_knee": u(60, 100), "right_leg_raise": u(-28, -8),
+        "lean": u(0, 15), "left_leg_raise": u(60, 95), "left_leg_plane": 5, "left_knee": u(60, 100),
+        "right_leg_raise": u(-28, -8),
         "right_knee": u(20, 80), "right_ankle": u(10, 40),
     } | _head(rng) | _arms(rng)  # fmt: skip
 
@@ -228,7 +230,8 @@ def _jump(rng: np.random.Generator) -> Angles:
         for _ in range(2)
     ]
     return (
-        {"lift": u(0.15, 0.7), "lean": u(-25, 35), "roll": u(-25, 25), "bend": u(-20, 30), "side": u(-15, 15), "twist": u(-25, 25)}
+        {"lift": u(0.15, 0.7), "lean": u(-25, 35), "roll": u(-25, 25), "bend": u(-20, 30), "side": u(-15, 15),
+        "twist": u(-25, 25)}
         | _head(rng) | _arms(rng) | _sided("left", legs[0]) | _sided("right", legs[1])
     )  # fmt: skip
 

@@ -156,7 +156,7 @@ def _lit(colour: np.ndarray, normal: np.ndarray, view: np.ndarray, gloss: np.nda
 
 
 def crease_shadow(depth: np.ndarray, size: float) -> np.ndarray:
-    """(h, w) uint8, 255 in full light, less where something stands just in front: between arm and chest, under the chin.
+    """(h, w) uint8, 255 in full light, less where something stands just in front: beside an arm, under the chin.
 
     `size` is the reach in pixels of the large picture. Worked out on every second pixel: the shadow is soft.
     """

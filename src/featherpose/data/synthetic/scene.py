@@ -1,4 +1,4 @@
-"""Random scenes: who is where doing what, what stands about, how the camera looks at it and what the camera does to it."""
+"""Random scenes: who is where doing what, what stands about, how the camera looks at it and what it does to it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from featherpose.data.sample import Sample
 from featherpose.data.synthetic import textures
 from featherpose.data.synthetic.backdrop import BACKDROPS, HAS_GROUND
 from featherpose.data.synthetic.body import bones_of, turn
-from featherpose.data.synthetic.draw import Occluder, draw_bodies, face_size_for
-from featherpose.data.synthetic.figure import Body, Figure, body_of
+from featherpose.data.synthetic.draw import draw_bodies, face_size_for
+from featherpose.data.synthetic.figure import Figure, body_of
 from featherpose.data.synthetic.look import random_look
-from featherpose.data.synthetic.mesh import Mesh, box, face_set, join, moved
 from featherpose.data.synthetic.poses import POSES, random_pose, random_shape
+from featherpose.data.synthetic.props import furniture, random_occluder, seat_of
 from featherpose.data.synthetic.render import Camera, Light
 from featherpose.skeletons import did_you_mean
+
+BEFORE_THE_WALL = -0.8
+"""Metres in z that all of `backdrop.room` leaves free behind the target."""
 
 SKIRT_POSES = ("stand", "walk", "arms_raised")
 """Poses in which a skirt hangs as cloth does."""
@@ -36,10 +39,10 @@ def draw_scene(
 ) -> tuple[np.ndarray, Sample]:
     """A random scene: (H, W, 3) uint8 RGB and its labels (`draw.label_bodies`).
 
-    `persons` figures are drawn; the first one stands nearest the middle, clearly so, and is the target. `occluders` things
-    are put in front of it (None: mostly none). `pose` is a kind of POSES for the target and `backdrop` one of BACKDROPS
-    (None: any). `effects` are what a camera adds: blur, noise, colour casts, JPEG; `detail` above 1 draws the figures
-    more finely and more slowly, for pictures to look at.
+    `persons` figures are drawn; the first one stands nearest the middle, clearly so, and is the target. `occluders`
+    things are put in front of it (None: mostly none). `pose` is a kind of POSES for the target and `backdrop` one of
+    BACKDROPS (None: any). `effects` are what a camera adds: blur, noise, colour casts, JPEG; `detail` above 1 draws
+    the figures more finely and more slowly, for pictures to look at.
 
     The scene takes one number from `rng`, its seed, and nothing else: `photo_id` is `synthetic-SEED`, and `draw_seed`
     with the same arguments draws it again, bit for bit.
@@ -79,21 +82,23 @@ def draw_seed(
     kinds = [pose or _draw_lot(rng, POSES), *(_draw_lot(rng, POSES) for _ in range(persons - 1))]
     target = random_figure(rng, kinds[0])
     camera = frame_camera(rng, target, size_wh)
-    others = [_beside(rng, random_figure(rng, kind), camera, size_wh, i) for i, kind in enumerate(kinds[1:])]
+    kind_behind = backdrop or _draw_lot(rng, BACKDROPS)
+    farthest = BEFORE_THE_WALL if kind_behind == "room" else -3.5
+    others = [_beside(rng, random_figure(rng, kind), camera, size_wh, i, farthest) for i, kind in enumerate(kinds[1:])]
     figures = [target, *others]
     bodies = [body_of(figure, face_size_for(figure, camera, detail)) for figure in figures]
     seats = [seat_of(rng, *pair) if kind == "sit" else None for *pair, kind in zip(figures, bodies, kinds, strict=True)]
-    kind_behind = backdrop or _draw_lot(rng, BACKDROPS)
     behind = paint_backdrop(rng, kind_behind, size_wh, camera)
     count = occluders if occluders is not None else int(rng.choice(4, p=[0.66, 0.2, 0.1, 0.04]))
     cover = [random_occluder(rng, camera.project(bodies[0].joints)[0], size_wh) for _ in range(count)]
-    things = furniture(rng) if kind_behind in HAS_GROUND and rng.random() < 0.35 else []
+    things = furniture(rng, farthest) if kind_behind in HAS_GROUND and rng.random() < 0.35 else []
     light = random_light(rng)
     shadow = float(rng.uniform(0.15, 0.55)) if kind_behind in HAS_GROUND else 0.0
     keep = list(range(persons))
     while True:
         image, sample = draw_bodies(
-            [bodies[i] for i in keep], camera, behind, light=light, occluders=cover, shadow=shadow, name=f"synthetic-{seed}",
+            [bodies[i] for i in keep], camera, behind, light=light, occluders=cover, shadow=shadow,
+            name=f"synthetic-{seed}",
             props=[*things, *(seats[i] for i in keep if seats[i] is not None)],
         )  # fmt: skip
         crowding = _who_crowds(sample, size_wh)
@@ -114,13 +119,13 @@ def paint_backdrop(rng: np.random.Generator, kind: str, size_wh: tuple[int, int]
     centre = (camera.centre_xy[0] / half, camera.centre_xy[1] / half)
     picture = BACKDROPS[kind][1](rng, small_wh, replace(camera, focal=camera.focal / half, centre_xy=centre))
     picture = cv2.convertScaleAbs(picture, alpha=float(rng.uniform(0.7, 1.15)))
-    if blur > 0:
-        picture = cv2.GaussianBlur(picture, (0, 0), blur / half)
+    picture = cv2.GaussianBlur(picture, (0, 0), max(blur / half, 0.6))  # its edges are drawn hard
     return picture if half == 1 else cv2.resize(picture, size_wh, interpolation=cv2.INTER_LINEAR)
 
 
 def _who_crowds(sample: Sample, size_wh: tuple[int, int]) -> set[int]:
-    """Indices of persons whose boxes lie as near the middle as the first one's, or not a tenth of the picture farther."""
+    """Indices of persons whose boxes are as near the middle as the first one's, or not a tenth of the picture
+    farther."""
     centre = (sample.box_xyxy[:, :2] + sample.box_xyxy[:, 2:]) / 2
     distance = np.linalg.norm(centre - np.asarray(size_wh) / 2, axis=1)
     return {i for i in range(1, len(distance)) if distance[i] < distance[0] + 0.1 * min(size_wh)}
@@ -164,11 +169,13 @@ def frame_camera(rng: np.random.Generator, figure: Figure, size_wh: tuple[int, i
     return replace(camera, focal=focal, centre_xy=(float(centre[0]), float(centre[1])))
 
 
-def _beside(rng: np.random.Generator, figure: Figure, camera: Camera, size_wh: tuple[int, int], index: int) -> Figure:
+def _beside(
+    rng: np.random.Generator, figure: Figure, camera: Camera, size_wh: tuple[int, int], index: int, farthest: float
+) -> Figure:
     """The figure moved to a place on the ground at one side of the picture, nearer or farther than the target."""
     side = 1.0 if (index + int(rng.integers(2))) % 2 else -1.0
     x = size_wh[0] * (0.5 + side * float(rng.uniform(0.26, 0.52)))
-    z = float(rng.uniform(-3.5, 0.8))
+    z = float(rng.uniform(farthest, 0.8))
     depth = max(camera.project(np.array([0.0, 0.8, z]))[1], 1.3)
     z = z if camera.project(np.array([0.0, 0.8, z]))[1] > 1.3 else camera.position[2] - 1.3
     return replace(figure, place=(camera.position[0] + (x - camera.centre_xy[0]) * float(depth) / camera.focal, z))
@@ -183,83 +190,6 @@ def random_light(rng: np.random.Generator) -> Light:
     lamp = tuple(float(v) for v in hard + tint)
     sky = tuple(float(v) for v in (1.2 - hard) * 0.78 - tint + rng.normal(0, 0.02))
     return Light(to_light, lamp, sky, tuple(v * 0.6 for v in sky))
-
-
-def _coloured_box(rng: np.random.Generator, low: tuple, high: tuple, colour: np.ndarray) -> Mesh:
-    faces = box(np.asarray(low), np.asarray(high))
-    return face_set(faces, colour * (1 + 0.03 * rng.standard_normal((len(faces), 1))), gloss=0.05)
-
-
-def seat_of(rng: np.random.Generator, figure: Figure, body: Body) -> Mesh:
-    """A chair, a stool, a bench or a block under somebody who sits."""
-    top = max(body.seat_height + 0.035, 0.06)
-    scale = figure.shape.torso / 0.5
-    colour = textures.muted(rng, 0.1, 0.8, 0.2)
-    wide = float(rng.uniform(0.22, 0.30)) if rng.random() < 0.7 else 0.8
-    wide, deep = wide * scale, 0.24 * scale
-    if rng.random() < 0.4:
-        parts = [_coloured_box(rng, (-wide, 0, -deep), (wide, top, deep), colour)]
-    else:
-        parts = [_coloured_box(rng, (-wide, top - 0.05, -deep), (wide, top, deep), colour)]
-        for x in (-wide, wide - 0.04):
-            for z in (-deep, deep - 0.04):
-                parts.append(_coloured_box(rng, (x, 0, z), (x + 0.04, top - 0.05, z + 0.04), colour * 0.8))
-    if rng.random() < 0.5:
-        back = float(rng.uniform(0.3, 0.6)) * scale
-        parts.append(_coloured_box(rng, (-wide, top, -deep - 0.10), (wide, top + back, -deep - 0.05), colour * 0.95))
-    return moved(join(parts), turn("y", figure.heading), np.array([figure.place[0], 0.0, figure.place[1]]))
-
-
-def furniture(rng: np.random.Generator) -> list[Mesh]:
-    """Tables, boxes and posts beside and behind the middle."""
-    things = []
-    for _ in range(int(rng.integers(1, 4))):
-        side = 1.0 if rng.random() < 0.5 else -1.0
-        x, z = side * float(rng.uniform(0.7, 2.4)), float(rng.uniform(-2.5, 0.4))
-        colour = textures.muted(rng, 0.08, 0.85, 0.2)
-        kind = int(rng.integers(3))
-        if kind == 0:
-            low, high = (-rng.uniform(0.2, 0.5), 0, -0.3), (rng.uniform(0.2, 0.5), rng.uniform(0.3, 1.8), 0.3)
-            mesh = _coloured_box(rng, low, high, colour)
-        elif kind == 1:
-            wide, top = float(rng.uniform(0.35, 0.8)), float(rng.uniform(0.45, 0.9))
-            mesh = join([
-                _coloured_box(rng, (-wide, top - 0.04, -0.35), (wide, top, 0.35), colour),
-                *(_coloured_box(rng, (sx * wide - 0.03, 0, sz * 0.3 - 0.03), (sx * wide + 0.03, top - 0.04, sz * 0.3 + 0.03), colour * 0.8)
-                  for sx in (-0.9, 0.9) for sz in (-1, 1)),
-            ])  # fmt: skip
-        else:
-            half = float(rng.uniform(0.02, 0.09))
-            mesh = _coloured_box(rng, (-half, 0, -half), (half, rng.uniform(1.5, 4.0), half), colour)
-        things.append(moved(mesh, turn("y", float(rng.uniform(-40, 40))), np.array([x, 0.0, z])))
-    return things
-
-
-def random_occluder(rng: np.random.Generator, joints_xy: np.ndarray, size_wh: tuple[int, int]) -> Occluder:
-    """A post, a rail, a block at the lower edge or a rounded lump that hides a part of the person with these joints."""
-    xy = np.clip(joints_xy, 0, size_wh)
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    side = float(np.maximum(high - low, 8).max())
-    x, y = (float(v) for v in rng.uniform(low, high))
-    width, height = size_wh
-    kind = int(rng.choice(4, p=[0.3, 0.15, 0.2, 0.35]))
-    if kind == 0:  # a post
-        half, slope = side * float(rng.uniform(0.015, 0.06)), float(rng.normal(0, 0.06)) * height
-        corners = [(x - half, -2), (x + half, -2), (x + half + slope, height + 2), (x - half + slope, height + 2)]
-    elif kind == 1:  # a wall, a table, a row of heads at the lower edge
-        y = float(rng.uniform(low[1] + 0.6 * (high[1] - low[1]), max(high[1], low[1] + 8)))
-        slope = float(rng.normal(0, 0.03)) * height
-        corners = [(-2, y), (width + 2, y + slope), (width + 2, height + 2), (-2, height + 2)]
-    elif kind == 2:  # a rail or a net's edge
-        half = side * float(rng.uniform(0.01, 0.04))
-        corners = [(-2, y - half), (width + 2, y - half), (width + 2, y + half), (-2, y + half)]
-    else:
-        angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-        radius = side * rng.uniform(0.07, 0.18) * (1 + 0.15 * np.sin(angle * rng.integers(1, 5) + rng.uniform(0, 6)))
-        corners = np.stack([x + radius * np.cos(angle) * rng.uniform(0.6, 1.4), y + radius * np.sin(angle)], axis=1)
-    texture = 1 + 0.06 * textures.fractal(rng, (64, 64), cells=4) + 0.05 * textures.noise(rng, (64, 64))
-    colour = tuple(float(v) for v in textures.muted(rng, 0.05, 0.9, 0.25))
-    return Occluder(np.asarray(corners, dtype=np.float64), colour, texture.astype(np.float32))
 
 
 def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
