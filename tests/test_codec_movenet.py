@@ -6,7 +6,18 @@ from golden.make import naive_decode, noise
 
 from featherpose.codecs import CODECS, build_codec
 from featherpose.codecs.movenet import CUT_EXPONENT, MAPS, MoveNetCodec
-from featherpose.geometry import compose, flip_joints, mirror, rotation, scaling, transform, translation
+from featherpose.geometry import (
+    compose,
+    crop_map,
+    flip_joints,
+    invert,
+    mirror,
+    rotation,
+    scaling,
+    square_around,
+    transform,
+    translation,
+)
 from featherpose.skeletons import COCO17, Skeleton
 
 NAN = np.nan
@@ -397,6 +408,22 @@ def test_the_surroundings_end_at_the_border():
     maps = codec.encode(*person((1, 63)))  # cell (0, 15)
     assert np.argwhere(maps["regression_weight"][0]).tolist() == [[r, c] for r in (13, 14, 15) for c in (0, 1, 2)]
     assert np.argwhere(maps["offset_weight"][0]).tolist() == [[14, 0], [14, 1], [15, 0], [15, 1]]
+
+
+def test_the_example_of_the_pipeline_page():
+    """docs/pipeline.md: a box of 120 x 320 pixels, cut out with 1.25 longer sides, and its wrist there and back."""
+    to_input = crop_map(square_around(np.array([200, 80, 320, 400]), 1.25), (192, 192))
+    xy = transform(to_input, np.array([[[200, 80], [320, 400], [312, 220]]], np.float64))
+    assert xy[0, 2] == pytest.approx((120.96, 86.4))
+    codec = MoveNetCodec((192, 192), 3)
+    maps = codec.encode(xy, np.full((1, 3), 2))
+    assert maps["heatmap"][2, 21, 30] == maps["center"][0, 24, 24] == 1
+    assert maps["heatmap"][2, 21, 31] == pytest.approx(np.exp(-1 / (2 * 1.536**2)))
+    assert maps["regression"][2, :, 24, 24] == pytest.approx((5.74, -2.9))
+    assert maps["regression"][2, :, 24, 25] == pytest.approx((4.74, -2.9))
+    assert maps["offset"][2, :, 21, 30] == pytest.approx((0.24, 0.6), abs=1e-6)
+    assert maps["offset"][2, :, 21, 31] == pytest.approx((-0.76, 0.6), abs=1e-6)
+    assert transform(invert(to_input), codec.decode(maps)[0][2]) == pytest.approx((312, 220), abs=1e-3)
 
 
 # --- weights -------------------------------------------------------------------------------------------------------
