@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from featherpose.data.sample import Sample
+from featherpose.data.sample import VISIBLE, Sample
 from featherpose.data.synthetic import textures
 from featherpose.data.synthetic.backdrop import BACKDROPS, HAS_GROUND
 from featherpose.data.synthetic.body import bones_of, turn
@@ -21,6 +21,9 @@ from featherpose.skeletons import did_you_mean
 
 BEFORE_THE_WALL = -0.8
 """Metres in z that all of `backdrop.room` leaves free behind the target."""
+
+FEWEST_SEEN = 5
+"""Joints of the target that random occluders leave in sight, or else they are left out. A guess."""
 
 SKIRT_POSES = ("stand", "walk", "arms_raised")
 """Poses in which a skirt hangs as cloth does."""
@@ -101,6 +104,9 @@ def draw_seed(
             name=f"synthetic-{seed}",
             props=[*things, *(seats[i] for i in keep if seats[i] is not None)],
         )  # fmt: skip
+        if occluders is None and cover and np.count_nonzero(sample.visibility[0] == VISIBLE) < FEWEST_SEEN:
+            cover = []
+            continue
         crowding = _who_crowds(sample, size_wh)
         if not crowding or len(keep) == 1:
             return (photograph(rng, image) if effects else image), sample
