@@ -12,6 +12,7 @@ from featherpose.skeletons import did_you_mean
 
 VERBS = {
     "predict": ("featherpose.cli.predict:predict", "Find the joints of a person in photos."),
+    "video": ("featherpose.cli.video:video", "Follow a person through a video file, a URL or a camera."),
     "demo": ("featherpose.cli.demo:demo", "Try it on a sample picture that comes along."),
     "models": ("featherpose.cli.models:models", "List the models that come along."),
     "data": ("featherpose.cli.data:app", "Look at labels and prepare them for training."),
@@ -36,6 +37,7 @@ EXTRAS = {
     "tflite": "train",
     "ai_edge_litert": "tflite",
     "openvino": "openvino",
+    "av": "video",
 }
 """Imported package -> the extra of featherpose that installs it."""
 

@@ -1,0 +1,359 @@
+"""Files and URLs as sources of frames, by PyAV (FFmpeg's libraries): every container and codec that FFmpeg knows."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+
+from featherpose.geometry import letterbox, warp
+from featherpose.runtime.video.reader import Frame, SourceFacts
+
+TIMEOUT = 10.0
+"""Seconds that a URL may stay silent, when it is opened and for every piece."""
+SEEK_EARLY = 2.0
+"""Seconds to jump before a start: some containers know their places only roughly."""
+DISCONTINUITY = 1.0
+"""A clock that goes back by more seconds begins anew (recordings that were joined); by less, a stamp is wrong."""
+PHOTO_FORMATS = ("image2", "jpegxl_anim", "apng")
+TEXT_FORMATS = ("tty",)
+"""FFmpeg "plays" any text file as a terminal's screen."""
+UNTAGGED_HD_HEIGHT = 576
+"""Above this height players take untagged colours for BT.709, up to it for BT.601."""
+UNSPECIFIED, ITU601, ITU709 = 2, 5, 1
+"""FFmpeg's numbers: a frame's colour space that is not told, and swscale's two matrices."""
+WORST_PIXEL_ASPECT = 4
+"""A pixel longer than so many times its width is taken for a broken header."""
+
+
+class FileReader:
+    """Frames of a file or URL with their true times; see runtime.video.reader for what a source is.
+
+    Times are the stamps of the file (pts x time base), never counted from a frame rate. They start at 0 where the
+    container's own clock does; in MPEG-TS and live streams, whose clocks start anywhere, at the first picture or sound.
+    """
+
+    def __init__(self, name: str, *, url: bool = False, start: float = 0.0, end: float | None = None, every: int = 1):
+        """start, end: seconds. every: only each n-th frame is given. Raises as `open_source` says."""
+        self.problem: str | None = None
+        self.damaged = 0
+        """How many pieces of the picture could not be decoded so far."""
+        self.late_audio: tuple = ()
+        self._name, self._start, self._end, self._every = name, start, end, every
+        if not url:
+            _check_file(Path(name))
+        self._container = _open(name, url)
+        try:
+            self._video = self._pick_streams()
+            self._prepare(url)
+        except BaseException:
+            self._container.close()
+            raise
+
+    # --- opening ------------------------------------------------------------------------------------------------------
+
+    def _pick_streams(self):
+        streams = self._container.streams
+        videos = [stream for stream in streams.video if not _is_cover(stream)]
+        if not videos:
+            kinds = ", ".join(sorted({stream.type for stream in streams})) or "nothing"
+            raise ValueError(f"{self._name}: has no video stream, only {kinds}")
+        video = streams.best("video") if hasattr(streams, "best") else videos[0]
+        video = videos[0] if video is None or _is_cover(video) else video
+        sounds = [stream for stream in streams.audio if stream.codec_context is not None]
+        self.audio = sounds[0] if sounds else None
+        # Frame threads cost some frames of delay, which nobody notices here, and use every core.
+        video.thread_type = "AUTO"
+        return video
+
+    def _prepare(self, url: bool) -> None:
+        container, video = self._container, self._video
+        seconds = container.duration / av.time_base if container.duration and container.duration > 0 else None
+        if video.duration and video.duration > 0:
+            seconds = float(video.duration * video.time_base)
+        fps = float(video.average_rate or video.guessed_rate or 0) or None
+        self._step = Fraction(1, 25) if fps is None else 1 / Fraction(fps).limit_denominator(1_000_000)
+        live = url and seconds is None
+        self._origin = Fraction(0)
+        if container.start_time is not None and (live or _clock_starts_anywhere(container.format)):
+            self._origin = Fraction(container.start_time, av.time_base)
+        if self._start and seconds is not None and self._start >= seconds:
+            raise ValueError(f"{self._name}: the start at {self._start:g} s lies behind its end at {seconds:.1f} s")
+        if self._start > SEEK_EARLY:
+            with contextlib.suppress(av.FFmpegError):  # no seeking here: what comes before is read and left out
+                container.seek(int((self._start - SEEK_EARLY + self._origin) * av.time_base), backward=True)
+        self._reached = self._shift = Fraction(0)
+        self._last_dts: int | None = None
+        self._audio_packets: list = []
+        self._size_wh: tuple[int, int] | None = None
+        self._decoded = self._pictures()
+        first = next(self._decoded, None)
+        if first is None:
+            if self.problem:
+                raise ValueError(self.problem)
+            where = f" after {self._start:g} s" if self._start else ""
+            raise ValueError(f"{self._name}: no picture{where} could be decoded; the file is damaged or cut off")
+        self._first = first
+        picture = first[1]
+        self._size_wh = _shown_size(picture, video)
+        self.facts = SourceFacts(
+            name=self._name,
+            kind="url" if url else "file",
+            size_wh=self._size_wh,
+            live=live,
+            fps=None if fps is None else fps / self._every,
+            duration=seconds,
+            frames=self._expected_frames(seconds, fps),
+            codec=video.codec_context.name,
+            audio_codec=None if self.audio is None else self.audio.codec_context.name,
+            time_base=Fraction(video.time_base),
+        )
+
+    def _expected_frames(self, seconds: float | None, fps: float | None) -> int | None:
+        frames = self._video.frames or (round(seconds * fps) if seconds and fps else None)
+        if frames is None:
+            return None
+        if (self._start or self._end) and seconds:
+            share = (min(self._end or seconds, seconds) - self._start) / seconds
+            frames = round(frames * share)
+        return max(1, -(-frames // self._every))
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Frame]:
+        decoded, self._first = _chain(self._first, self._decoded), None
+        for index, (time, picture) in enumerate(decoded):
+            if self._end is not None and time >= self._end:
+                break
+            if index % self._every == 0:
+                packets, self._audio_packets = tuple(self._audio_packets), []
+                duration = float(self._duration_of(picture) * self._every)
+                yield Frame(index, float(time), self._rgb(picture), duration, packets)
+        self.late_audio, self._audio_packets = tuple(self._audio_packets), []
+        self._decoded.close()
+
+    def _pictures(self) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+        """(time, picture) from the start on, times strictly rising; sets `problem` when the source breaks off."""
+        last: Fraction | None = None
+        for picture in self._packets():
+            time = None
+            if picture.pts is not None:
+                time = Fraction(picture.pts) * picture.time_base - self._origin + self._shift
+            if last is not None and (time is None or time <= last):
+                if time is not None and last - time > DISCONTINUITY:
+                    self._shift += last + self._step - time
+                time = last + self._step
+            time = Fraction(0) if time is None else time
+            last = time
+            if time >= self._start:
+                yield time, picture
+
+    def _packets(self) -> Iterator[av.VideoFrame]:
+        streams = [stream for stream in (self._video, self.audio) if stream is not None]
+        try:
+            for packet in self._container.demux(streams):
+                if packet.stream_index != self._video.index:
+                    self._keep_audio(packet)
+                    continue
+                if packet.dts is not None:
+                    self._last_dts = packet.dts
+                self._note_reached(packet)
+                yield from self._decode(packet)
+        except (av.FFmpegError, OSError) as error:
+            self.problem = f"{self._name}: reading broke off after {float(self._reached):.1f} s ({_reason(error)})"
+            return
+        self.problem = self._cut_off()
+
+    def _decode(self, packet: av.Packet) -> Iterator[av.VideoFrame]:
+        try:
+            pictures = packet.decode()
+        except av.FFmpegError:  # the next whole picture goes on; how many were lost is told
+            self.damaged += 1
+            return
+        for picture in pictures:
+            self.damaged += bool(picture.is_corrupt)
+            yield picture
+
+    def _keep_audio(self, packet: av.Packet) -> None:
+        """Keeps a packet of the sound for the writer, its stamps counted as those of the frames."""
+        if not packet.size or packet.pts is None:
+            return
+        self._note_reached(packet)
+        base = Fraction(packet.time_base)
+        moved = round((self._shift - self._origin) / base)
+        packet.pts += moved
+        packet.dts = packet.pts if packet.dts is None else packet.dts + moved
+        time = packet.pts * base
+        if time >= self._start and (self._end is None or time < self._end):
+            self._audio_packets.append(packet)
+
+    def _note_reached(self, packet: av.Packet) -> None:
+        if packet.pts is not None and packet.size:
+            end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base) - self._origin
+            self._reached = max(self._reached, end)
+
+    def _cut_off(self) -> str | None:
+        """A sentence when the source ended before the end that its own header announces."""
+        container, video = self._container, self._video
+        kinds = container.format.name.split(",")
+        reached, announced, tolerance = float(self._reached), None, 0.5
+        if "mp4" in kinds:  # every packet has its place in the index; MP4s with an edit list are longer than they play
+            index = getattr(video, "index_entries", None)
+            if index is not None and len(index) and self._last_dts is not None:
+                missing = float((index[len(index) - 1].timestamp - self._last_dts) * video.time_base)
+                announced, tolerance = reached + missing, 2.5 * float(self._step)
+        elif "avi" in kinds:
+            announced = float(video.frames * self._step) if video.frames else None
+        elif "matroska" in kinds and container.duration and len(container.streams) == 1 + (self.audio is not None):
+            announced = container.duration / av.time_base
+        if announced is None or announced - reached <= tolerance:
+            return None
+        return f"{self._name}: the file is cut off after {reached:.1f} of {announced:.1f} s; what was there is kept"
+
+    # --- one picture --------------------------------------------------------------------------------------------------
+
+    def _duration_of(self, picture: av.VideoFrame) -> Fraction:
+        ticks = getattr(picture, "duration", None)
+        return Fraction(ticks) * picture.time_base if ticks else self._step
+
+    def _rgb(self, picture: av.VideoFrame) -> np.ndarray:
+        """(H, W, 3) uint8 RGB at the size that was announced, turned and with square pixels."""
+        matrix = None
+        if picture.colorspace == UNSPECIFIED:
+            matrix = ITU709 if picture.height > UNTAGGED_HD_HEIGHT else ITU601
+        image = picture.to_ndarray(format="rgb24", src_colorspace=matrix)
+        aspect = _pixel_aspect(self._video)
+        if aspect != 1:
+            image = cv2.resize(image, _square_size((picture.width, picture.height), aspect))
+        image = turned(image, display_turn(picture))
+        height, width = image.shape[:2]
+        if (
+            width,
+            height,
+        ) != self._size_wh:  # a stream that changes its size: everything stays in the first one's pixels
+            image = warp(image, letterbox((width, height), self._size_wh), self._size_wh)
+        return image
+
+    def close(self) -> None:
+        self._container.close()
+
+
+# --- which way up -----------------------------------------------------------------------------------------------------
+
+
+def display_turn(picture: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """How a picture must be turned to be looked at: (swap x and y, then mirror x, then mirror y).
+
+    From the display matrix of the file (ISO 14496-12, 8.3.2.3), rounded to quarter turns; FFmpeg's a, b, c, d map the
+    stored (x, y) to (a x + c y, b x + d y).
+    """
+    try:
+        data = picture.side_data.get("DISPLAYMATRIX")
+    except (KeyError, ValueError):
+        data = None
+    if data is None or len(bytes(data)) < 36:
+        return False, False, False
+    a, b, _, c, d = struct.unpack("=9i", bytes(data)[:36])[:5]
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0
+
+
+def turned(image: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
+    """The picture turned as `display_turn` says, contiguous."""
+    swap, mirror_x, mirror_y = turn
+    if swap:
+        image = cv2.transpose(image)
+    if mirror_x or mirror_y:
+        image = cv2.flip(image, -1 if mirror_x and mirror_y else int(mirror_x))
+    return image
+
+
+def _pixel_aspect(video) -> Fraction:
+    """Width of a pixel over its height; 1 where it is not told or absurd."""
+    aspect = video.sample_aspect_ratio
+    if not aspect or not Fraction(1, WORST_PIXEL_ASPECT) <= aspect <= WORST_PIXEL_ASPECT:
+        return Fraction(1)
+    return Fraction(aspect)
+
+
+def _square_size(size_wh: tuple[int, int], aspect: Fraction) -> tuple[int, int]:
+    """The size with square pixels; the shorter direction is stretched, so that nothing is lost."""
+    width, height = size_wh
+    return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+
+
+def _shown_size(picture: av.VideoFrame, video) -> tuple[int, int]:
+    width, height = _square_size((picture.width, picture.height), _pixel_aspect(video))
+    return (height, width) if display_turn(picture)[0] else (width, height)
+
+
+# --- opening a container ----------------------------------------------------------------------------------------------
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder, expected a video")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such video")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty (0 bytes), expected a video")
+
+
+def _open(name: str, url: bool):
+    options = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}  # over UDP pictures arrive with holes
+    try:
+        if url:
+            container = av.open(name, timeout=(TIMEOUT, TIMEOUT), options=options)
+        else:
+            container = av.open("file:" + name)  # without it, "a:b.mp4" would be a protocol called a
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if url:
+            raise OSError(f"{name}: cannot be reached ({_reason(error)})") from error
+        if isinstance(error, PermissionError):
+            raise PermissionError(f"{name}: may not be read") from error
+        if _begins_like_mp4(name):
+            raise ValueError(
+                f"{name}: the video is cut off or damaged: its index, which stands at the end of such files, is missing"
+            ) from error
+        raise ValueError(f"{name}: not a video that can be read ({_reason(error)})") from error
+    kind = container.format.name
+    if kind in PHOTO_FORMATS or kind.endswith("_pipe"):
+        container.close()
+        raise ValueError(f"{name}: is a photo, not a video; featherpose predict takes photos")
+    if kind in TEXT_FORMATS:
+        container.close()
+        raise ValueError(f"{name}: not a video that can be read (it is a text file)")
+    return container
+
+
+def _begins_like_mp4(name: str) -> bool:
+    with open(name, "rb") as file:
+        return file.read(12)[4:8] in (b"ftyp", b"mdat", b"wide")
+
+
+def _is_cover(stream) -> bool:
+    """Whether a "video" is the picture on a piece of music."""
+    disposition = getattr(stream, "disposition", 0)
+    return bool(int(disposition) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
+
+
+def _clock_starts_anywhere(kind) -> bool:
+    return any(name in ("mpegts", "mpeg", "hls", "rtsp", "rtp", "sdp", "flv") for name in kind.name.split(","))
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split()).rstrip(".")
+
+
+def _chain(first, rest: Iterator) -> Iterator:
+    if first is not None:
+        yield first
+    yield from rest
