@@ -67,7 +67,10 @@ class ModelSpec:
         facts["spec_version"] = SPEC_VERSION
         facts["task"] = "pose"
         facts["input"] = INPUT_CONTRACT
-        return json.dumps(facts, separators=(",", ":"))
+        try:
+            return json.dumps(facts, separators=(",", ":"), allow_nan=False)
+        except ValueError as error:
+            raise ValueError(f"model '{self.name}': its provenance holds a number that is not finite ({error})") from error
 
     @staticmethod
     def from_json(text: str) -> ModelSpec:

@@ -88,7 +88,7 @@ class Predictor:
         to_input = [crop_map(region, self.spec.input_size) for region in regions]
         outputs = self.backend.run(
             np.stack(
-                [_cut(image, matrix, self.spec.input_size) for image, matrix in zip(images, to_input, strict=True)]
+                [warp(image, matrix, self.spec.input_size) for image, matrix in zip(images, to_input, strict=True)]
             )
         )
         if self._codec is None:
@@ -108,22 +108,6 @@ class Predictor:
             )
             for i in range(len(images))
         ]
-
-
-WARP_LIMIT = 2**15 - 2
-"""OpenCV's warps count columns and rows in 16 bits."""
-
-
-def _cut(image: np.ndarray, matrix: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
-    """What the network sees. Of a picture too long for a warp, only the part that is needed is handed on."""
-    if max(image.shape[:2]) > WARP_LIMIT:
-        seen = transform(invert(matrix), np.array([[0.0, 0.0], input_size]))
-        height, width = image.shape[:2]
-        left, top = (int(v) for v in np.clip(np.floor(seen[0]) - 4, 0, (width - 1, height - 1)))
-        right, bottom = (int(v) for v in np.clip(np.ceil(seen[1]) + 4, (left + 1, top + 1), (width, height)))
-        image = image[top:bottom, left:right]
-        matrix = np.column_stack([matrix[:, :2], transform(matrix, np.array([left, top], float))])
-    return warp(image, matrix, input_size)
 
 
 def _checked_point(point: Sequence[float], size_wh: tuple[int, int]) -> tuple[float, float]:
