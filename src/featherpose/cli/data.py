@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featherpose.cli.data_label import label
+
 if TYPE_CHECKING:
     from featherpose.data.readers import Problem
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(label)
 
 
 @app.callback()

@@ -23,10 +23,11 @@ CAPTION_SIZE = 13
 """Letter height, pixels."""
 
 
-def draw_pose(image: np.ndarray, pose: Pose, threshold: float = 0.2) -> np.ndarray:
+def draw_pose(image: np.ndarray, pose: Pose, threshold: float = 0.2, hollow: np.ndarray | None = None) -> np.ndarray:
     """A copy of the photo with bones coloured by side and joints on top; joints below the threshold are left out.
 
     image: (H, W, 3) uint8 RGB. pose: joints in its pixels. Lines grow with the person, from 1 px up to 1/60 of it.
+    hollow: (K,) bool, joints that are drawn as rings, white inside, to tell them from the others.
     """
     canvas = np.ascontiguousarray(image).copy()
     counts = pose.score >= threshold
@@ -45,7 +46,10 @@ def draw_pose(image: np.ndarray, pose: Pose, threshold: float = 0.2) -> np.ndarr
                 colour = OUTLINE if outlined else SIDE_COLOURS[_side_of_bone(sides[a], sides[b])]
                 cv2.line(canvas, _fixed(pose.xy[a]), _fixed(pose.xy[b]), colour, thickness, cv2.LINE_AA, SUBPIXEL_BITS)
     for k in np.flatnonzero(counts):
-        for r, colour in ((radius + 1, OUTLINE), (radius, SIDE_COLOURS[sides[k]])):
+        discs = [(radius + 1, OUTLINE), (radius, SIDE_COLOURS[sides[k]])]
+        if hollow is not None and hollow[k]:
+            discs.append((max(radius - 1.5, radius / 2), (255, 255, 255)))
+        for r, colour in discs:
             fixed_radius = round(r * 2**SUBPIXEL_BITS)
             cv2.circle(canvas, _fixed(pose.xy[k]), fixed_radius, colour, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
     return canvas

@@ -4,7 +4,7 @@
 |---|---|---|
 | keypoint_source | a string of K letters | h a human, t a teacher, - nobody, ? nobody, as the set never labels it |
 | keypoint_score | K numbers in [0, 1] | how far each can be trusted: 1 for a human's, the teacher's score for its own |
-| teacher_keypoints | x, y, score of each | what the teacher sees, whoever labelled the joint; where it was asked for |
+| teacher_keypoints | x, y, score of each | what the teacher sees, whoever labelled it; score 0 where it sees none |
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def _teacher(person: dict, joints: int) -> dict[str, np.ndarray]:
     values = _numbers(person, "teacher_keypoints", 3 * joints).reshape(joints, 3).astype(np.float32)
     if ((values[:, 2] < 0) | (values[:, 2] > 1)).any():
         raise ValueError(f"scores of 'teacher_keypoints' must lie in [0, 1], got up to {values[:, 2].max():g}")
-    return {"teacher_xy": values[:, :2], "teacher_score": values[:, 2]}
+    asked = values[:, 2:] > 0
+    return {"teacher_xy": np.where(asked, values[:, :2], np.float32(np.nan)), "teacher_score": values[:, 2]}
 
 
 def _numbers(person: dict, key: str, count: int) -> np.ndarray:

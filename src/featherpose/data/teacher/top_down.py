@@ -80,7 +80,7 @@ class HeatmapTeacher:
             raise ValueError(f"{path}: no output is a stack of heatmaps (B, K, H, W); its outputs are {_text(shapes)}")
         self._place = place[0]
         self.skeleton = _skeleton(path, skeleton, shapes[self._place][1])
-        self.name, self.input_size, self.flip = Path(path).stem, self._crops.size_wh, flip
+        self.name, self.input_size, self.flip = _name(path), self._crops.size_wh, flip
 
     def look(self, images: Sequence[np.ndarray], to_input: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """See featherpose.data.teacher.Teacher."""
@@ -116,7 +116,7 @@ class SimccTeacher:
             raise ValueError(f"{path}: no SimCC pair (B, K, X), (B, K, Y) among its outputs: {_text(shapes)}")
         self._x, self._y = pair
         self.skeleton = _skeleton(path, skeleton, shapes[self._x][1])
-        self.name, self.input_size, self.flip = Path(path).stem, self._crops.size_wh, flip
+        self.name, self.input_size, self.flip = _name(path), self._crops.size_wh, flip
 
     def look(self, images: Sequence[np.ndarray], to_input: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """See featherpose.data.teacher.Teacher."""
@@ -181,6 +181,12 @@ def _skeleton(path: str | Path, skeleton: Skeleton | None, joints: int | None) -
             f"in their order by --teacher-skeleton (a .toml or .json file, or one of {', '.join(SKELETONS)})"
         )
     return skeleton
+
+
+def _name(path: str | Path) -> str:
+    """A file's name without its suffix; the folder's where all files of a format are called the same."""
+    path = Path(path)
+    return path.resolve().parent.name if path.stem in ("model", "inference", "end2end") else path.stem
 
 
 def _text(shapes: list[tuple]) -> str:
