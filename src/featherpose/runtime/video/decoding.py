@@ -28,6 +28,7 @@ UNTAGGED_HD_HEIGHT = 576
 """Above this height players take untagged colours for BT.709, up to it for BT.601."""
 UNSPECIFIED, ITU601, ITU709 = 2, 5, 1
 """FFmpeg's numbers: a frame's colour space that is not told, and swscale's two matrices."""
+MICRO = 1_000_000
 WORST_PIXEL_ASPECT = 4
 """A pixel longer than so many times its width is taken for a broken header."""
 
@@ -45,7 +46,9 @@ class FileReader:
         self.damaged = 0
         """How many pieces of the picture could not be decoded so far."""
         self.late_audio: tuple = ()
-        self._name, self._start, self._end, self._every = name, start, end, every
+        # As the decimals that were meant: a binary 2.6 lies behind the stamp 13/5.
+        self._start, self._end = (None if v is None else Fraction(v).limit_denominator(MICRO) for v in (start, end))
+        self._name, self._every = name, every
         if not url:
             _check_file(Path(name))
         self._container = _open(name, url)
@@ -78,13 +81,15 @@ class FileReader:
         if video.duration and video.duration > 0:
             seconds = float(video.duration * video.time_base)
         fps = float(video.average_rate or video.guessed_rate or 0) or None
-        self._step = Fraction(1, 25) if fps is None else 1 / Fraction(fps).limit_denominator(1_000_000)
+        self._step = Fraction(1, 25) if fps is None else 1 / Fraction(fps).limit_denominator(MICRO)
         live = url and seconds is None
         self._origin = Fraction(0)
         if container.start_time is not None and (live or _clock_starts_anywhere(container.format)):
             self._origin = Fraction(container.start_time, av.time_base)
         if self._start and seconds is not None and self._start >= seconds:
-            raise ValueError(f"{self._name}: the start at {self._start:g} s lies behind its end at {seconds:.1f} s")
+            raise ValueError(
+                f"{self._name}: the start at {float(self._start):g} s lies behind its end at {seconds:.1f} s"
+            )
         if self._start > SEEK_EARLY:
             with contextlib.suppress(av.FFmpegError):  # no seeking here: what comes before is read and left out
                 container.seek(int((self._start - SEEK_EARLY + self._origin) * av.time_base), backward=True)
@@ -97,7 +102,7 @@ class FileReader:
         if first is None:
             if self.problem:
                 raise ValueError(self.problem)
-            where = f" after {self._start:g} s" if self._start else ""
+            where = f" after {float(self._start):g} s" if self._start else ""
             raise ValueError(f"{self._name}: no picture{where} could be decoded; the file is damaged or cut off")
         self._first = first
         picture = first[1]
@@ -110,8 +115,8 @@ class FileReader:
             fps=None if fps is None else fps / self._every,
             duration=seconds,
             frames=self._expected_frames(seconds, fps),
-            codec=video.codec_context.name,
-            audio_codec=None if self.audio is None else self.audio.codec_context.name,
+            codec=codec_name(video),
+            audio_codec=None if self.audio is None else codec_name(self.audio),
             time_base=Fraction(video.time_base),
         )
 
@@ -190,7 +195,8 @@ class FileReader:
         packet.pts += moved
         packet.dts = packet.pts if packet.dts is None else packet.dts + moved
         time = packet.pts * base
-        if time >= self._start and (self._end is None or time < self._end):
+        after_start = not self._start or time >= self._start  # AAC and Opus begin a little before 0, to warm up
+        if after_start and (self._end is None or time < self._end):
             self._audio_packets.append(packet)
 
     def _note_reached(self, packet: av.Packet) -> None:
@@ -331,6 +337,12 @@ def _open(name: str, url: bool):
         container.close()
         raise ValueError(f"{name}: not a video that can be read (it is a text file)")
     return container
+
+
+def codec_name(stream) -> str:
+    """What a stream is in, whichever library decodes it: av1 and not libdav1d, mp3 and not mp3float."""
+    codec = stream.codec_context.codec
+    return getattr(codec, "canonical_name", codec.name)
 
 
 def _begins_like_mp4(name: str) -> bool:

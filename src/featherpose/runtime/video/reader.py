@@ -118,5 +118,6 @@ def short_name(name: str) -> str:
     if kind == "file":
         return Path(name).stem or "video"
     address = name.split("://", 1)[1].split("?")[0].split("#")[0].rstrip("/")
-    stem = Path(address.rsplit("/", 1)[-1]).stem
+    host, _, inside = address.partition("/")
+    stem = Path(inside).stem if inside else host
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in stem).strip(".-") or "stream"

@@ -12,6 +12,8 @@ import av
 import cv2
 import numpy as np
 
+from featherpose.runtime.video.decoding import codec_name
+
 ENCODERS = {
     "libx264": {"preset": "veryfast", "crf": "23"},
     "libopenh264": {},
@@ -155,7 +157,7 @@ def h264_encoder() -> str:
 
 def _sound(container, source):
     """Copies a sound that fits, encodes any other as AAC; None for one that cannot even be decoded."""
-    if source.codec_context.name in COPIED_AUDIO:
+    if codec_name(source) in COPIED_AUDIO:
         return _CopiedSound(container, source)
     return _EncodedSound(container, source)
 
