@@ -13,6 +13,7 @@ from featherpose.skeletons import did_you_mean
 VERBS = {
     "predict": ("featherpose.cli.predict:predict", "Find the joints of a person in photos."),
     "video": ("featherpose.cli.video:video", "Follow a person through a video file, a URL or a camera."),
+    "web": ("featherpose.cli.web:web", "Open a page that does it on a webcam, inside the browser."),
     "demo": ("featherpose.cli.demo:demo", "Try it on a sample picture that comes along."),
     "models": ("featherpose.cli.models:models", "List the models that come along."),
     "data": ("featherpose.cli.data:app", "Look at labels and prepare them for training."),

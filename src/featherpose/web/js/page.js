@@ -1,0 +1,411 @@
+// The page: what the controls do, and the loop over frames.
+import { drawBox, drawPose } from "./draw.js";
+import { Follower } from "./follow.js";
+import { loadModel } from "./model.js";
+import { Recording } from "./recording.js";
+import { openAddress, openCamera, openFile } from "./sources.js";
+import { canvasPicture } from "./warp.js";
+
+const STAGES = ["crop", "network", "decode", "filter"];
+const WINDOW = 30; // frames that the figures are averaged over
+const SHOWN_EVERY = 250; // ms between changes of the figures
+
+const $ = (id) => document.getElementById(id);
+const video = $("video");
+const canvas = $("canvas");
+const screen = canvas.getContext("2d");
+const grabbed = document.createElement("canvas"); // the frame that is looked at, and then shown with its pose
+const grabbing = grabbed.getContext("2d", { willReadFrequently: true });
+
+/** What the page remembers. Reachable as `featherpose` from the console. */
+const page = {
+  site: { models: [], sample: null },
+  model: null,
+  follower: null,
+  source: null,
+  about: null,
+  frames: 0,
+  run: 0, // counts sources: a loop of an earlier one ends itself
+  recording: new Recording(),
+  times: [],
+  spent: [],
+  shownAt: -Infinity,
+};
+globalThis.featherpose = page;
+
+let queue = Promise.resolve();
+/** One thing at a time: the runtime cannot load, run or release two at once. */
+function inTurn(action) {
+  const result = queue.then(action);
+  queue = result.catch(() => {});
+  return result;
+}
+
+// --- models ---------------------------------------------------------------------------------------------------------
+
+async function start() {
+  try {
+    const answer = await fetch("site.json");
+    if (answer.ok) page.site = await answer.json();
+  } catch {
+    // a page without a list: the user can still open a file
+  }
+  for (const button of document.querySelectorAll('[data-open="sample"]')) button.hidden = !page.site.sample;
+  for (const { name, file } of page.site.models) $("model").add(new Option(name, file));
+  if (page.site.models.length) {
+    await guarded(() => useListedModel(page.site.models[0]));
+  } else {
+    $("model").add(new Option("no model comes along", ""));
+    $("model").disabled = true;
+    $("model-about").textContent = "Open an ONNX file; featherpose export makes them.";
+  }
+}
+
+async function useListedModel({ name, file, summary }) {
+  busy("loading the model");
+  const answer = await fetch(file);
+  if (!answer.ok) throw new Error(`${file}: the server does not have this model (${answer.status})`);
+  await useModel(new Uint8Array(await answer.arrayBuffer()), name, summary);
+}
+
+async function useModelFile(file) {
+  busy("loading the model");
+  await useModel(new Uint8Array(await file.arrayBuffer()), file.name);
+  const option = new Option(file.name, "");
+  for (const old of [...$("model").options]) if (old.value === "") old.remove();
+  $("model").add(option);
+  $("model").disabled = false;
+  option.selected = true;
+}
+
+async function useModel(bytes, name, summary = "") {
+  await inTurn(async () => {
+    const model = await loadModel(bytes, name);
+    await page.model?.release();
+    page.model = model;
+    page.follower = new Follower(model, { smoothing: $("smoothing").checked });
+  });
+  const { spec, threads } = page.model;
+  const licence = spec.provenance.licence ? `, ${spec.provenance.licence}` : "";
+  $("model-about").textContent =
+    `${summary || `${spec.name} ${spec.version}`}: ${spec.inputSize.join(" × ")} px, ${spec.joints.length} joints` +
+    `${licence}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
+  setThreshold(spec.jointThreshold);
+  forgetFigures();
+  busy(null);
+  await again();
+}
+
+// --- sources --------------------------------------------------------------------------------------------------------
+
+async function open(opening) {
+  close();
+  const run = page.run;
+  busy("opening");
+  const source = await opening();
+  if (run !== page.run) return source.close();
+  page.source = source;
+  page.about = { kind: source.kind, name: source.name, size_wh: [source.width, source.height] };
+  page.recording.clear();
+  canvas.width = grabbed.width = source.width;
+  canvas.height = grabbed.height = source.height;
+  $("mirror").checked = source.kind === "camera";
+  $("welcome").hidden = true;
+  $("stop").disabled = false;
+  $("transport").hidden = source.kind !== "video";
+  canvas.className = "live";
+  busy(null);
+  source.ended?.then(() => {
+    if (run === page.run) {
+      close();
+      complain("the camera was disconnected; what was found so far can still be downloaded");
+    }
+  });
+  if (page.model === null) complain("there is no model yet: open an ONNX file, made with featherpose export");
+  if (source.kind === "photo") await lookAtPhoto();
+  else everyFrame(run);
+}
+
+function close() {
+  page.run++;
+  page.source?.close();
+  page.source = null;
+  page.follower?.start(null);
+  page.follower?.reset();
+  page.frames = 0;
+  forgetFigures();
+  screen.clearRect(0, 0, canvas.width, canvas.height);
+  canvas.className = "";
+  $("welcome").hidden = false;
+  $("transport").hidden = $("lost").hidden = $("joints").hidden = true;
+  $("stop").disabled = $("nearest").disabled = true;
+  busy(null);
+}
+
+// --- frames ---------------------------------------------------------------------------------------------------------
+
+/** Looks at each new frame as soon as the last one is done; frames that come in between are left out. */
+function everyFrame(run) {
+  const begin = performance.now();
+  const step = async (now, facts) => {
+    if (run !== page.run) return;
+    try {
+      if (page.model !== null) await inTurn(() => lookAtFrame(run, page.source?.kind === "video" ? facts.mediaTime : (now - begin) / 1000));
+      else grab();
+    } catch (error) {
+      if (run === page.run) {
+        close();
+        complain(error.message);
+      }
+      return;
+    }
+    if (run === page.run) next();
+  };
+  const next = () => {
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(step);
+    else requestAnimationFrame((now) => step(now, { mediaTime: video.currentTime }));
+  };
+  next();
+}
+
+async function lookAtFrame(run, timestamp) {
+  if (run !== page.run) return;
+  const start = performance.now();
+  grab();
+  const grabTime = performance.now() - start;
+  const { follower } = page;
+  follower.smoothing = $("smoothing").checked;
+  const pose = await follower.next(canvasPicture(grabbing), timestamp);
+  if (run !== page.run) return;
+  page.frames++;
+  page.recording.add(timestamp, follower.state, pose, follower.spec.joints);
+  note({ ...follower.spent, crop: follower.spent.crop + grabTime });
+  show();
+}
+
+async function lookAtPhoto() {
+  if (page.model === null) return grab();
+  await inTurn(async () => {
+    if (page.source?.kind !== "photo") return;
+    const start = performance.now();
+    grab();
+    const grabTime = performance.now() - start;
+    const { follower } = page;
+    await follower.photo(canvasPicture(grabbing));
+    page.frames++;
+    page.recording.clear();
+    page.recording.add(0, follower.state, follower.pose, follower.spec.joints);
+    forgetFigures();
+    note({ ...follower.spent, crop: follower.spent.crop + grabTime });
+    show();
+  });
+}
+
+/** Looks once more where nothing moves by itself: a photo, or a video that is paused. */
+async function again() {
+  if (page.source?.kind === "photo") await lookAtPhoto();
+  else if (page.source?.kind === "video" && video.paused) video.currentTime = video.currentTime;
+}
+
+function grab() {
+  grabbing.fillRect(0, 0, grabbed.width, grabbed.height); // black shows through transparent pictures
+  grabbing.drawImage(page.source.image, 0, 0, grabbed.width, grabbed.height);
+  if (page.model === null) screen.drawImage(grabbed, 0, 0);
+}
+
+// --- what is shown --------------------------------------------------------------------------------------------------
+
+function show() {
+  const { follower } = page;
+  screen.setTransform(1, 0, 0, 1, 0, 0);
+  if ($("mirror").checked) screen.setTransform(-1, 0, 0, 1, canvas.width, 0);
+  screen.drawImage(grabbed, 0, 0);
+  const { pose } = follower;
+  if (pose !== null) {
+    if ($("region").checked) drawBox(screen, pose.box);
+    drawPose(screen, pose, follower.spec, Number($("threshold").value));
+  }
+  $("lost").hidden = follower.state !== "lost";
+  if (performance.now() - page.shownAt >= SHOWN_EVERY) showFigures();
+}
+
+function note(spent) {
+  page.times.push(performance.now());
+  page.spent.push(spent);
+  if (page.times.length > WINDOW) {
+    page.times.shift();
+    page.spent.shift();
+  }
+}
+
+function forgetFigures() {
+  page.times = [];
+  page.spent = [];
+  page.shownAt = -Infinity;
+}
+
+function showFigures() {
+  page.shownAt = performance.now();
+  const { times, spent } = page;
+  const rate = times.length > 1 ? (1000 * (times.length - 1)) / (times.at(-1) - times[0]) : null;
+  $("fps").textContent = rate === null ? "–" : rate.toFixed(1);
+  const mean = (stage) => spent.reduce((sum, value) => sum + value[stage], 0) / spent.length;
+  const total = STAGES.reduce((sum, stage) => sum + mean(stage), 0);
+  $("total").textContent = total.toFixed(1);
+  for (const stage of STAGES) {
+    $(`ms-${stage}`).textContent = `${mean(stage).toFixed(1)} ms`;
+    document.querySelector(`#bar [data-stage="${stage}"]`).style.width = `${(100 * mean(stage)) / (total || 1)}%`;
+  }
+  const count = page.recording.rows.length;
+  $("recorded").textContent = count === 1 ? "1 frame recorded." : `${count} frames recorded.`;
+  $("download").disabled = $("clear").disabled = count === 0;
+  if (page.source?.kind === "video" && document.activeElement !== $("seek")) {
+    $("seek").value = video.currentTime / (video.duration || 1);
+  }
+  $("clock").textContent = `${Math.floor(video.currentTime / 60)}:${String(Math.floor(video.currentTime % 60)).padStart(2, "0")}`;
+  showJoints();
+}
+
+function showJoints() {
+  const { pose, spec } = page.follower;
+  $("joints").hidden = pose === null;
+  if (pose === null) return;
+  const body = $("joints").tBodies[0];
+  while (body.rows.length < spec.joints.length) {
+    const row = body.insertRow();
+    for (let i = 0; i < 4; i++) row.insertCell();
+  }
+  while (body.rows.length > spec.joints.length) body.deleteRow(-1);
+  spec.joints.forEach((name, k) => {
+    const row = body.rows[k];
+    const texts = [name.replaceAll("_", " "), pose.xy[k][0].toFixed(0), pose.xy[k][1].toFixed(0), pose.score[k].toFixed(2)];
+    texts.forEach((text, i) => (row.cells[i].textContent = text));
+    row.className = pose.score[k] < Number($("threshold").value) ? "faint" : "";
+  });
+}
+
+function busy(text) {
+  $("busy").hidden = text === null;
+  $("busy").textContent = text === null ? "" : `${text}…`;
+}
+
+function complain(text) {
+  busy(null);
+  $("alert-text").textContent = text[0].toUpperCase() + text.slice(1);
+  $("alert").hidden = false;
+}
+
+/** Does something the user asked for; what goes wrong is told in one sentence. */
+async function guarded(action) {
+  $("alert").hidden = true;
+  try {
+    await action();
+  } catch (error) {
+    if (page.source === null) close();
+    complain(error.message);
+  }
+}
+
+function setThreshold(value) {
+  $("threshold").value = value;
+  $("threshold-value").textContent = Number(value).toFixed(2);
+}
+
+/** The point of the picture under the pointer, or null beside it. */
+function pointOf(event) {
+  const frame = canvas.getBoundingClientRect();
+  const scale = Math.min(frame.width / canvas.width, frame.height / canvas.height);
+  const x = (event.clientX - frame.left - (frame.width - scale * canvas.width) / 2) / scale;
+  const y = (event.clientY - frame.top - (frame.height - scale * canvas.height) / 2) / scale;
+  if (x < 0 || y < 0 || x > canvas.width || y > canvas.height) return null;
+  return [$("mirror").checked ? canvas.width - x : x, y];
+}
+
+function download() {
+  const { spec } = page.follower;
+  const facts = {
+    source: page.about,
+    model: { name: spec.name, version: spec.version },
+    skeleton: { joints: spec.joints, bones: spec.bones.map((bone) => bone.map((k) => spec.joints[k])) },
+    smoothing: page.about.kind !== "photo" && $("smoothing").checked,
+    coordinates: "pixels of the picture, continuous, origin at the top-left corner; not mirrored",
+  };
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([page.recording.text(facts)], { type: "application/json" }));
+  link.download = `${page.about.name.replace(/\.[^.]*$/, "")}.poses.json`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+// --- controls -------------------------------------------------------------------------------------------------------
+
+const OPENERS = {
+  camera: () => guarded(() => open(() => openCamera(video))),
+  file: () => $("file").click(),
+  sample: () => guarded(() => open(() => openAddress(page.site.sample))),
+};
+for (const button of document.querySelectorAll("[data-open]")) button.addEventListener("click", OPENERS[button.dataset.open]);
+
+function take(file) {
+  if (!file) return;
+  guarded(() => (file.name.toLowerCase().endsWith(".onnx") ? useModelFile(file) : open(() => openFile(file, video))));
+}
+for (const id of ["file", "model-file"]) {
+  $(id).addEventListener("change", (event) => {
+    take(event.target.files[0]);
+    event.target.value = "";
+  });
+}
+$("open-model").addEventListener("click", () => $("model-file").click());
+$("model").addEventListener("change", (event) => {
+  const entry = page.site.models.find((model) => model.file === event.target.value);
+  if (entry) guarded(() => useListedModel(entry));
+});
+$("stop").addEventListener("click", close);
+$("alert-close").addEventListener("click", () => ($("alert").hidden = true));
+
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  $("stage").classList.add("over");
+});
+document.addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) $("stage").classList.remove("over");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  $("stage").classList.remove("over");
+  take(event.dataTransfer.files[0]);
+});
+
+canvas.addEventListener("click", (event) => {
+  const point = page.source && page.model ? pointOf(event) : null;
+  if (point === null) return;
+  page.follower.start(point);
+  $("nearest").disabled = false;
+  again();
+});
+$("nearest").addEventListener("click", () => {
+  page.follower.start(null);
+  page.follower.reset();
+  $("nearest").disabled = true;
+  again();
+});
+$("threshold").addEventListener("input", (event) => {
+  setThreshold(event.target.value);
+  if (page.follower?.pose) show();
+});
+for (const id of ["mirror", "region"]) $(id).addEventListener("change", () => page.follower && page.frames && show());
+$("smoothing").addEventListener("change", () => page.follower?.filter.reset());
+$("download").addEventListener("click", download);
+$("clear").addEventListener("click", () => {
+  page.recording.clear();
+  page.shownAt = -Infinity;
+});
+video.loop = true;
+$("play").addEventListener("click", () => (video.paused ? video.play() : video.pause()));
+for (const name of ["play", "pause"]) {
+  video.addEventListener(name, () => ($("play").textContent = video.paused ? "Play" : "Pause"));
+}
+$("seek").addEventListener("input", (event) => (video.currentTime = Number(event.target.value) * (video.duration || 0)));
+
+page.ready = start();

@@ -1,0 +1,90 @@
+// Where pictures come from: {kind: "camera" | "photo" | "video", name, width, height, image, close()}. `image` is what a
+// canvas draws; a photo's is upright (EXIF).
+
+/** The webcam, playing in `video`; Error with one sentence when the browser does not give it. */
+export async function openCamera(video) {
+  if (!navigator.mediaDevices?.getUserMedia) {
+    throw new Error(
+      "this browser gives a camera only to pages from this computer (http://127.0.0.1) or over https; " +
+        "photos and videos work all the same",
+    );
+  }
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({
+      video: { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: "user" },
+      audio: false,
+    });
+  } catch (error) {
+    throw new Error(CAMERA_ERRORS[error.name] ?? `the camera cannot be used (${error.name}: ${error.message})`);
+  }
+  const close = () => {
+    for (const track of stream.getTracks()) track.stop();
+    video.srcObject = null;
+  };
+  try {
+    video.srcObject = stream;
+    await playing(video);
+  } catch (error) {
+    close();
+    throw new Error(`the camera gives no picture (${error.message})`);
+  }
+  const ended = new Promise((resolve) => stream.getVideoTracks()[0].addEventListener("ended", resolve));
+  const name = stream.getVideoTracks()[0].label || "camera";
+  return { kind: "camera", name, width: video.videoWidth, height: video.videoHeight, image: video, ended, close };
+}
+
+const CAMERA_ERRORS = {
+  NotAllowedError:
+    "the camera was refused: allow it in the address bar (the camera sign) and in the system's privacy settings, " +
+    "then press Webcam again",
+  NotFoundError: "no camera was found: plug one in and press Webcam again, or drop a photo or a video",
+  NotReadableError: "the camera is in use by another program: close that program and press Webcam again",
+  AbortError: "the camera stopped before it gave a picture: press Webcam again",
+};
+
+/** A photo or a video from a file; Error with one sentence when the browser cannot read it. */
+export async function openFile(file, video) {
+  if (file.type.startsWith("video/")) return openVideo(file, video);
+  try {
+    return photo(await createImageBitmap(file), file.name);
+  } catch (error) {
+    if (!file.type) return openVideo(file, video);
+    throw new Error(`${file.name}: this browser cannot read it as a photo (${error.message})`);
+  }
+}
+
+/** A photo of this site. */
+export async function openAddress(address) {
+  const answer = await fetch(address);
+  if (!answer.ok) throw new Error(`${address}: the server does not have it (${answer.status})`);
+  return photo(await createImageBitmap(await answer.blob()), address.split("/").at(-1));
+}
+
+function photo(bitmap, name) {
+  return { kind: "photo", name, width: bitmap.width, height: bitmap.height, image: bitmap, close: () => bitmap.close() };
+}
+
+async function openVideo(file, video) {
+  const address = URL.createObjectURL(file);
+  const close = () => {
+    video.pause();
+    video.removeAttribute("src");
+    video.load();
+    URL.revokeObjectURL(address);
+  };
+  try {
+    video.src = address;
+    await playing(video);
+  } catch {
+    close();
+    throw new Error(`${file.name}: this browser cannot play it; most play MP4 (H.264) and WebM`);
+  }
+  return { kind: "video", name: file.name, width: video.videoWidth, height: video.videoHeight, image: video, close };
+}
+
+/** Waits until the first frame is there. */
+async function playing(video) {
+  await video.play();
+  if (video.videoWidth === 0) await new Promise((resolve) => video.addEventListener("resize", resolve, { once: true }));
+}
