@@ -28,13 +28,15 @@ class ModelRules:
     network: dict = field(default_factory=lambda: {"system": "movenet", "preset": "lite"})
     """`system`, `preset`, and any argument of the system's `build`."""
     codec: dict = field(default_factory=lambda: {"name": "movenet"})
-    """`name` and any field of the codec; the curve's width is given for the last stage's grid."""
+    """`name` and any field of the codec; its lengths in cells hold for the grid of every stage."""
     init: str = ""
     """A model of featherpose (.safetensors) or an ImageNet classifier (.tflite, .safetensors) to start from."""
 
     def __post_init__(self) -> None:
         require(self.name.strip() == self.name != "" and not set(self.name) & set("/\\"), "model.name", self.name,
                  "a name without slashes: files and folders are called so")  # fmt: skip
+        object.__setattr__(self, "network", {"system": "movenet", **self.network})
+        object.__setattr__(self, "codec", {"name": "movenet", **self.codec})
 
 
 @dataclass(frozen=True)

@@ -61,13 +61,16 @@ def leave(process: Process) -> None:
         torch.distributed.destroy_process_group()
 
 
-def share(network: nn.Module, process: Process) -> nn.Module:
-    """The network as it is to be called in training: averaged gradients where there are several processes."""
+def share(learner: nn.Module, process: Process) -> nn.Module:
+    """The module as it is to be called in training: averaged gradients where there are several processes.
+
+    learner: returns the loss itself, so that parameters which no loss reaches are found.
+    """
     if process.world == 1:
-        return network
+        return learner
     devices = [process.device.index] if process.device.type == "cuda" else None
-    # static_graph: a feature or head that no loss uses gets no gradient, step for step; that must not be an error.
-    return nn.parallel.DistributedDataParallel(network, device_ids=devices, static_graph=True)
+    # static_graph: those parameters are looked for in the first step only.
+    return nn.parallel.DistributedDataParallel(learner, device_ids=devices, static_graph=True)
 
 
 def wait(process: Process) -> None:

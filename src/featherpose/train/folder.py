@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -70,6 +71,7 @@ class Journal:
             (folder / RECIPE).write_text(json.dumps(recipe.to_dict(), indent=1), encoding="utf-8")
             self._shorten_log(step)
             self.board = SummaryWriter(str(folder / TENSORBOARD), purge_step=step + 1 if step else None)
+        self._other_hook, threading.excepthook = threading.excepthook, self._thread_failed
 
     def _shorten_log(self, step: int) -> None:
         log = self.folder / LOG
@@ -79,6 +81,11 @@ class Journal:
             temporary = log.with_name(LOG + ".part")
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             os.replace(temporary, log)
+
+    def _thread_failed(self, failure) -> None:
+        """TensorBoard writes in a thread and raises its errors again at the next call; no need for a traceback too."""
+        if not isinstance(failure.exc_value, OSError):
+            self._other_hook(failure)
 
     def write(self, kind: str, *, step: int, epoch: int, **facts) -> dict:
         """Appends one line to the log, its numbers to TensorBoard, and returns it."""
@@ -102,4 +109,7 @@ class Journal:
     def close(self, *, quietly: bool = False) -> None:
         """Writes what TensorBoard still holds back. quietly: something else went wrong, and that is what to tell."""
         with suppress(OSError) if quietly else writing(self.folder / TENSORBOARD):
-            self.board.close()
+            try:
+                self.board.close()
+            finally:
+                threading.excepthook = self._other_hook

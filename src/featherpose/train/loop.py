@@ -99,6 +99,20 @@ def train(
     return model
 
 
+class Learner(nn.Module):
+    """Network and losses in one: several processes then see which parameters no loss reaches, and wait for none."""
+
+    def __init__(self, network: nn.Module, criterion: Criterion, amp: str) -> None:
+        super().__init__()
+        self.network, self.criterion, self.amp = network, criterion, amp
+
+    def forward(self, image: torch.Tensor, targets: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
+        """image: (B, 3, H, W) RGB, 0..255. The total loss, and each loss before its weight."""
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp == "bf16"):
+            maps = self.network(image)
+        return self.criterion(maps, targets)
+
+
 class Run:
     """One training run: what is remembered between steps."""
 
@@ -125,7 +139,9 @@ class Run:
         for module in self.frozen:
             for parameter in module.parameters():
                 parameter.requires_grad_(False)
-        self.shared = distributed.share(self.network, process)
+        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.momentum = {norm: norm.momentum for norm in norms}
+        self.shared = distributed.share(Learner(self.network, self.criterion, recipe.train.amp), process)
         self.average = EMA(self.network, recipe.train.ema) if recipe.train.ema else None
         self.optimizer = make_optimizer(self.network, recipe.train, initialised=bool(recipe.model.init))
         self.step, self.epoch, self.batch = 0, 0, 0
@@ -310,14 +326,15 @@ class Run:
         self.network.train()
         for module in self.frozen:
             module.eval()
+        for norm, own in self.momentum.items():
+            # The statistics begin at 0 and 1; with the final momentum short runs would still be validated with those.
+            norm.momentum = max(own, 2 / (2 + self.step))
         factor = lr_factor(rules, self.step, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         tensors = {name: _sent(value, device) for name, value in batch.items()}
         image = tensors.pop("image").permute(0, 3, 1, 2).float()  # channels last in memory
-        with torch.autocast(device.type, torch.bfloat16, enabled=rules.amp == "bf16"):
-            maps = self.shared(image)
-        total, parts = self.criterion(maps, tensors)
+        total, parts = self.shared(image, tensors)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), rules.clip or math.inf)

@@ -19,7 +19,7 @@ class Meter:
         """state: what `state()` gave before a stop; means then go on as if there had been none."""
         self.photos_per_step = photos_per_step
         self._clear()
-        if state:
+        if state and state["steps"]:
             self.steps, self.names = state["steps"], list(state["sums"])
             self.sums = torch.tensor(list(state["sums"].values()))
 
