@@ -157,7 +157,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path):
 
 def test_an_ffmpeg_without_h264_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(writing, "ENCODERS", {"libnothing": {}})
-    with pytest.raises(ValueError, match="no H.264 encoder .looked for libnothing"):
+    with pytest.raises(ValueError, match=r"no H\.264 encoder \(looked for libnothing\)"):
         VideoWriter(tmp_path / "a.mp4", (64, 64))
     assert list(tmp_path.iterdir()) == []
 

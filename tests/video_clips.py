@@ -29,7 +29,7 @@ def dot_frames(count: int, size_wh: tuple[int, int] = (128, 128), step: int = 1)
 
 def dot_joints(i: int, step: int = 1) -> np.ndarray:
     """(3, 2): the middles of the dots in frame i."""
-    return np.array([[44, 28], [36, 76], [68, 84]]) + [step * i, 0]
+    return np.array([[44, 28], [36, 76], [68, 84]]) + np.array([step * i, 0])
 
 
 def write_clip(

@@ -104,7 +104,9 @@ def _run(opened: Source, tracker, sinks, display, *, mirror: bool, threshold: fl
     if opened.facts.live:
         print("Ctrl-C stops" + ("" if display is None else ", q in the window too"))
     try:
-        with rate_bar("frames") as bar:
+        bar = rate_bar("frames")
+        bar.disable = not bar.console.is_terminal  # in a log file even an empty bar would leave lines
+        with bar:
             task = bar.add_task("video", total=opened.facts.frames)
 
             def progress(outcome: Outcome) -> None:

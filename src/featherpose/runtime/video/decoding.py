@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from featherpose.geometry import letterbox, warp
 from featherpose.runtime.video.reader import Frame, SourceFacts
@@ -93,6 +94,7 @@ class FileReader:
         if self._start > SEEK_EARLY:
             with contextlib.suppress(av.FFmpegError):  # no seeking here: what comes before is read and left out
                 container.seek(int((self._start - SEEK_EARLY + self._origin) * av.time_base), backward=True)
+        self._converter = VideoReformatter()  # one for all: each new one sets up its tables and threads again
         self._reached = self._shift = Fraction(0)
         self._last_dts: int | None = None
         self._audio_packets: list = []
@@ -233,7 +235,7 @@ class FileReader:
         matrix = None
         if picture.colorspace == UNSPECIFIED:
             matrix = ITU709 if picture.height > UNTAGGED_HD_HEIGHT else ITU601
-        image = picture.to_ndarray(format="rgb24", src_colorspace=matrix)
+        image = self._converter.reformat(picture, format="rgb24", src_colorspace=matrix).to_ndarray()
         aspect = _pixel_aspect(self._video)
         if aspect != 1:
             image = cv2.resize(image, _square_size((picture.width, picture.height), aspect))

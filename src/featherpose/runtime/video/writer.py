@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from featherpose.runtime.video.decoding import codec_name
 
@@ -62,6 +63,7 @@ class VideoWriter:
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._time_base = time_base if time_base > 0 and time_base.denominator <= FINEST_TICK else USUAL_TIME_BASE
         self._last_tick: int | None = None
+        self._converter = VideoReformatter()
         self._file = _File(self._part)
         self._container = None
         try:
@@ -97,7 +99,7 @@ class VideoWriter:
         if width % 2 or height % 2:
             image = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), "rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace=ITU709, dst_color_range=LIMITED)
+        frame = self._converter.reformat(frame, format="yuv420p", dst_colorspace=ITU709, dst_color_range=LIMITED)
         frame.pts, frame.time_base = tick, self._time_base
         if duration > 0 and hasattr(frame, "duration"):
             with contextlib.suppress(
