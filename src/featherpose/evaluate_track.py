@@ -1,0 +1,133 @@
+"""How well a model's target is followed through clips with exact truth: several ways to choose it, one table.
+
+The figures are those of metrics/tracking.py, the clips those of data/sequences.py. In every clip the target is named
+once, in the first frame that shows it, by the box of its joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from featherpose.data.sample import Sample
+from featherpose.data.sequences import CLIPS, MOTIONS, TARGET, Clip, photo_clip, synthetic_clip
+from featherpose.geometry import box_of_points
+from featherpose.metrics.tracking import TRACKABLE, Track, body_size, following, jitter, lag
+from featherpose.metrics.truth import mean
+from featherpose.pose import Pose
+from featherpose.runtime.photos import read_photo
+from featherpose.runtime.predictor import Predictor
+from featherpose.runtime.tracker import Tracker
+
+FIRST_SEED = 1000
+"""Clips of smaller seeds were used to choose settings."""
+SETTLED = 0.5
+"""Seconds of a still clip that jitter leaves out: the crop comes to rest first."""
+
+
+class EveryFrame:
+    """The plain choice: each frame on its own, two looks, whoever is nearest the middle."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self.state = "lost"
+
+    def start(self, *, box: np.ndarray) -> None:
+        """There is nothing to remember it with."""
+
+    def __call__(self, frame: np.ndarray, timestamp: float) -> Pose | None:
+        """The pose of `predict`, or None where its pose score says that nobody is here."""
+        pose = self.predictor(frame)
+        self.state = "found" if pose.pose_score >= self.predictor.spec.pose_threshold else "lost"
+        return pose if self.state == "found" else None
+
+
+WAYS: dict[str, Callable[[Predictor], EveryFrame | Tracker]] = {
+    "every frame": EveryFrame,
+    "official crop": lambda predictor: Tracker(predictor, lock=None, smoothing=False),
+    "official, low-passed crop": lambda predictor: Tracker(predictor, lock=None, smoothing=False, crop_alpha=0.9),
+    "tracker": lambda predictor: Tracker(predictor, smoothing=False),
+    "tracker, smoothed": lambda predictor: Tracker(predictor),
+}
+"""Name -> what follows a target: an object with `start(box=...)`, `(frame, timestamp) -> Pose | None` and `state`."""
+
+
+def follow(clip: Clip, tracker: EveryFrame | Tracker) -> Track:
+    """What a tracker says of every frame of a clip, beside the truth."""
+    joints = len(clip.skeleton)
+    xy = np.full((len(clip), joints, 2), np.nan)
+    score, found = np.zeros((len(clip), joints)), np.zeros(len(clip), bool)
+    truth, started = [], False
+    for index, (image, timestamp, people) in enumerate(clip):
+        truth.append(people)
+        if not started and clip.persons and people.seen[TARGET] >= TRACKABLE:
+            box = box_of_points(people.xy[TARGET][people.visibility[TARGET] > 0])
+            tracker.start(box=box)
+            started = True
+        pose = tracker(image, timestamp)
+        found[index] = tracker.state == "found"
+        if pose is not None:
+            xy[index], score[index] = pose.xy, pose.score
+    return Track(
+        clip.name, clip.skeleton, clip.times, xy, score, found, np.stack([p.xy for p in truth]),
+        np.stack([p.visibility for p in truth]), np.stack([p.area for p in truth]),
+    )  # fmt: skip
+
+
+def synthetic_clips(per_kind: int, first_seed: int = FIRST_SEED, kinds: Sequence[str] = tuple(CLIPS)) -> Iterable[Clip]:
+    """So many clips of each kind; drawn when they are read."""
+    for kind in kinds:
+        for seed in range(first_seed, first_seed + per_kind):
+            yield synthetic_clip(kind, seed)
+
+
+def photo_clips(samples: Sequence[Sample], per_motion: int, first_seed: int = FIRST_SEED) -> Iterable[Clip]:
+    """So many clips of each of MOTIONS from as many photos, each photo used once; people in large enough photos only."""
+    large = [s for s in samples if s.target >= 0 and (s.visibility[s.target] > 0).sum() >= 12]
+    order = np.random.default_rng(first_seed).permutation(len(large))
+    wanted = len(MOTIONS) * per_motion
+    if len(large) < wanted:
+        raise ValueError(f"{wanted} photos with 12 labelled joints of the target are needed, the set has {len(large)}")
+    for number, place in enumerate(order[:wanted]):
+        motion = list(MOTIONS)[number % len(MOTIONS)]
+        yield photo_clip(read_photo(large[place].photo), large[place], motion, first_seed + number)
+
+
+def calmness(tracks: Sequence[Track]) -> dict[str, float]:
+    """Jitter and lag over many tracks, NaN where none tells: clips named "still" give jitter, the others lag.
+
+    jitter_px_s2, jitter_body_s2, spread: see metrics.tracking.jitter; means over clips, joints above a score of .2 in all
+    frames. lag_ms, moving_error (body sizes): see metrics.tracking.lag; frames in which the track is on the target.
+    """
+    shaken, late = [], []
+    for track in tracks:
+        if not track.truth_xy.shape[1]:
+            continue
+        size = body_size(track.truth_xy[:, TARGET])
+        if "still" in track.name:
+            rest = track.times >= SETTLED
+            counts = (track.score[rest] > 0.2).mean(axis=0) > 0.99
+            if counts.any():
+                shaken.append(jitter(track.xy[rest], track.times[rest], float(mean(size)), counts))
+        else:
+            sure = (track.score > 0.2) & (track.visibility[:, TARGET] == 2) & track.found[:, None]
+            late.append(lag(np.where(sure[..., None], track.xy, np.nan), track.truth_xy[:, TARGET], track.times, size))
+    return {
+        "jitter_px_s2": _mean([row["px_s2"] for row in shaken]),
+        "jitter_body_s2": _mean([row["body_s2"] for row in shaken]),
+        "spread": _mean([row["spread"] for row in shaken]),
+        "lag_ms": 1000 * _mean([row["seconds"] for row in late]),
+        "moving_error": _mean([row["error"] for row in late]),
+    }
+
+
+def figures_of(tracks: Sequence[Track]) -> dict[str, float]:
+    """Everything that is known of many tracks: metrics.tracking.following and calmness."""
+    return following(tracks) | calmness(tracks)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(mean(np.array(values, dtype=np.float64)))
+
+
