@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -55,7 +56,7 @@ class Chromium:
 
         self._process = subprocess.Popen(
             [*command, "about:blank"],
-            preexec_fn=give_pipes,  # noqa: PLW1509
+            preexec_fn=give_pipes,
             close_fds=False,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -82,10 +83,8 @@ class Chromium:
 
     def close(self) -> None:
         """Ends the browser with all its processes."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         for end in (self._read, self._write):
             os.close(end)

@@ -85,6 +85,7 @@ async function useModel(bytes, name, summary = "") {
     page.model = model;
     page.follower = new Follower(model, { smoothing: $("smoothing").checked });
   });
+  page.recording.clear(); // its rows hold the joints of one model
   const { spec, threads } = page.model;
   const licence = spec.provenance.licence ? `, ${spec.provenance.licence}` : "";
   $("model-about").textContent =
@@ -150,8 +151,9 @@ function everyFrame(run) {
   const step = async (now, facts) => {
     if (run !== page.run) return;
     try {
-      if (page.model !== null) await inTurn(() => lookAtFrame(run, page.source?.kind === "video" ? facts.mediaTime : (now - begin) / 1000));
-      else grab();
+      const timestamp = page.source.kind === "video" ? facts.mediaTime : (now - begin) / 1000;
+      if (page.model === null) grab();
+      else await inTurn(() => lookAtFrame(run, timestamp));
     } catch (error) {
       if (run === page.run) {
         close();
@@ -408,4 +410,6 @@ for (const name of ["play", "pause"]) {
 }
 $("seek").addEventListener("input", (event) => (video.currentTime = Number(event.target.value) * (video.duration || 0)));
 
+/** Looks at the current frame once more, as the loop does; seconds. For the console and for tests. */
+page.step = (timestamp) => inTurn(() => lookAtFrame(page.run, timestamp));
 page.ready = start();

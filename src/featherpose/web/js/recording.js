@@ -1,42 +1,51 @@
-// The joints of all frames so far, in the form of the rows that `featherpose video` writes.
+// The joints of the frames so far, in the form of the rows that `featherpose video` writes.
 
-const LIMIT = 100_000; // frames, about an hour at 30 a second; a page that is left open must not grow for ever
+const LIMIT = 20_000; // frames, eleven minutes at 30 a second; a page that is left open must not grow for ever
 
-/** Frames as they come; the oldest ones go when there are too many. */
+/** Frames as they come, in few bytes each; the oldest ones go when there are too many. */
 export class Recording {
   constructor() {
-    this.rows = [];
-    this.frame = 0;
+    this.clear();
   }
 
-  /** One more frame. time: seconds. pose: as the Follower gives it, or null. */
+  /** One more frame. time: seconds. pose: as the Follower gives it, or null. joints: their names. */
   add(time, state, pose, joints) {
-    const row = { frame: this.frame++, time: rounded(time, 6), state, ...plainPose(pose, joints) };
-    this.rows.push(row);
+    const values = pose && Float32Array.of(pose.poseScore, ...pose.box, ...pose.xy.flat(), ...pose.score);
+    this.rows.push({ frame: this.frame++, time, state, values });
+    this.joints = joints;
     if (this.rows.length > LIMIT) this.rows.splice(0, LIMIT / 10);
   }
 
   clear() {
     this.rows = [];
+    this.joints = [];
     this.frame = 0;
   }
 
   /** One JSON text. about: facts of the source and the model. */
   text(about) {
-    return JSON.stringify({ ...about, frames: this.rows });
+    const frames = this.rows.map(({ frame, time, state, values }) => ({
+      frame,
+      time: rounded(time, 6),
+      state,
+      ...(values === null ? { pose_score: null, box_xyxy: null, joints: null } : plain(values, this.joints)),
+    }));
+    return JSON.stringify({ ...about, frames });
   }
 }
 
 /** A pose as plain numbers by joint name, rounded to .01 px and .001 score. */
-export function plainPose(pose, joints) {
-  if (pose === null) return { pose_score: null, box_xyxy: null, joints: null };
-  const named = joints.map((name, k) => {
-    const [x, y] = pose.xy[k];
-    return [name, { x: rounded(x, 2), y: rounded(y, 2), score: rounded(pose.score[k], 3) }];
-  });
+function plain(values, joints) {
+  const [poseScore, ...rest] = values;
+  const box = rest.splice(0, 4);
+  const score = rest.slice(2 * joints.length);
+  const named = joints.map((name, k) => [
+    name,
+    { x: rounded(rest[2 * k], 2), y: rounded(rest[2 * k + 1], 2), score: rounded(score[k], 3) },
+  ]);
   return {
-    pose_score: rounded(pose.poseScore, 3),
-    box_xyxy: pose.box.map((value) => rounded(value, 2)),
+    pose_score: rounded(poseScore, 3),
+    box_xyxy: box.map((value) => rounded(value, 2)),
     joints: Object.fromEntries(named),
   };
 }
