@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from featherpose import COCO17, Skeleton
-from featherpose.models.files import load_network, save_model
 from featherpose.runtime.backends import load_model
 from featherpose.runtime.backends.tflite import TfliteBackend
 from featherpose.runtime.backends.torch import TorchBackend
 from featherpose.spec import SPEC_KEY, ModelSpec
 from featherpose.systems import build_network
+from featherpose.systems.files import load_network, save_model
 
 OFFICIAL = Path(__file__).parents[2] / "shared" / "peers" / "movenet_lightning_int8.tflite"
 CLASSIFIER = Path(__file__).parents[2] / "shared" / "pretrained" / "mobilenet_v1_0.25_128_quant.tflite"

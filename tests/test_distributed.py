@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from tiny_training import log_lines, write_task
 
-from featherpose.models.files import save_model
 from featherpose.skeletons import load_skeleton
 from featherpose.spec import ModelSpec
 from featherpose.systems import build_network
+from featherpose.systems.files import save_model
 from featherpose.train.config import read_recipe
 from featherpose.train.distributed import Process, any_of, choose_device
 from featherpose.train.loop import train

@@ -19,11 +19,11 @@ from featherpose.codecs import build_codec
 from featherpose.export import onnx as onnx_export
 from featherpose.export.check import JOINT_LIMIT, compare, photos, scenes
 from featherpose.export.graph import fold_batch_norms, planes
-from featherpose.models.files import save_model
 from featherpose.runtime.backends import load_model
 from featherpose.skeletons import COCO17
 from featherpose.spec import SPEC_KEY, ModelSpec
 from featherpose.systems import build_network
+from featherpose.systems.files import save_model
 
 SIZE = (96, 64)
 NETWORK = {"system": "movenet", "backbone": "mobilenet_v1", "width": 0.25}

@@ -16,7 +16,7 @@ from featherpose.cli import run
 from featherpose.importers.movenet import find_parts, import_movenet, places, x_before_y
 from featherpose.importers.tflite_file import read_tflite
 from featherpose.models.cost import count_macs
-from featherpose.models.files import load_network
+from featherpose.systems.files import load_network
 from featherpose.systems.movenet import build
 
 SHARED = Path(__file__).parents[2] / "shared"

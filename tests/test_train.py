@@ -16,11 +16,11 @@ from torch import nn
 
 from featherpose.data.readers import read_dataset
 from featherpose.evaluate import evaluate
-from featherpose.models.files import load_network, save_model
 from featherpose.runtime.predictor import Predictor
 from featherpose.skeletons import COCO17, Skeleton, load_skeleton
 from featherpose.spec import ModelSpec
 from featherpose.systems import build_network
+from featherpose.systems.files import load_network, save_model
 from featherpose.train import loop
 from featherpose.train.checkpoint import read_facts
 from featherpose.train.config import TrainRules, read_recipe

@@ -38,7 +38,7 @@ def export(
     from rich.console import Console
 
     from featherpose.export.onnx import export_onnx
-    from featherpose.models.files import load_network
+    from featherpose.systems.files import load_network
 
     start = time.perf_counter()
     network, spec = load_network(model)

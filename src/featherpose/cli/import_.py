@@ -21,7 +21,7 @@ def import_model(
     """
     from featherpose.importers.movenet import import_movenet
     from featherpose.models.cost import count_macs, count_parameters
-    from featherpose.models.files import save_model
+    from featherpose.systems.files import save_model
 
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file")

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from featherpose.importers.classifier import load_classifier
-from featherpose.models.files import load_network
 from featherpose.models.layers import has_folded_norms, unfold_batch_norms
 from featherpose.skeletons import Skeleton, joint_mapping
 from featherpose.systems import build_network
+from featherpose.systems.files import load_network
 
 LAST = ".out."
 """In the names of the layers that end a head, one or more channels per joint."""

@@ -19,9 +19,9 @@ from featherpose.data.loader import Loader, Part, Photos
 from featherpose.data.readers import read_dataset
 from featherpose.data.sample import Sample, to_skeleton
 from featherpose.losses import Criterion
-from featherpose.models.files import save_model
 from featherpose.skeletons import load_skeleton
 from featherpose.spec import ModelSpec
+from featherpose.systems.files import save_model
 from featherpose.train import distributed
 from featherpose.train.checkpoint import load_checkpoint, save_checkpoint
 from featherpose.train.config import Recipe

@@ -15,7 +15,7 @@ class TorchBackend:
         try:
             import torch
 
-            from featherpose.models.files import load_network
+            from featherpose.systems.files import load_network
         except ImportError as error:
             raise ImportError(
                 f"{path}: running a .safetensors model needs torch and safetensors (pip install 'featherpose[train]'); "

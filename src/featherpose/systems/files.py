@@ -16,6 +16,7 @@ from torch import nn
 
 from featherpose.skeletons import did_you_mean
 from featherpose.spec import SPEC_KEY, ModelSpec
+from featherpose.systems import build_network
 
 
 def save_model(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
@@ -46,8 +47,6 @@ def load_network(path: str | Path) -> tuple[nn.Module, ModelSpec]:
 
     ValueError in one sentence for a file that is no safetensors, is truncated, holds other weights or another task.
     """
-    from featherpose.systems import build_network  # a level above: the spec names which system to load
-
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such model file")

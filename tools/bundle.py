@@ -1,0 +1,187 @@
+"""Puts a trained model into the package: threshold, ONNX behind the parity gate, figures, card, index.
+
+    python tools/bundle.py runs/lite/model.safetensors --name lite --data ../shared/data --default --hours 1.6
+
+Writes src/featherpose/weights/NAME.onnx (float16 weights), NAME.md (its card), NAME.png (what it does on photos it has
+not seen is shown in results/, which holds no photos) and index.json. Figures go to results/ by `featherpose evaluate`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+from featherpose.data.readers import read_dataset
+from featherpose.evaluate import evaluate
+from featherpose.export.onnx import export_onnx
+from featherpose.models.cost import count_macs, count_parameters
+from featherpose.runtime.bundled import WEIGHTS
+from featherpose.runtime.predictor import Predictor
+from featherpose.systems.files import load_network
+from featherpose.train.validate import NetworkBackend
+
+ROOT = Path(__file__).resolve().parents[1]
+SETS = ("coco_person", "lsp_extended")
+HALF_RIGHT = 0.5
+"""A joint is shown from the score on at which half of the joints are right."""
+CALIBRATION_PHOTOS = 1500
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--version", default="1")
+    parser.add_argument("--data", type=Path, required=True, help="folder with coco_person and lsp_extended")
+    parser.add_argument("--hours", type=float, required=True, help="training time")
+    parser.add_argument("--hardware", default="2 cores of an x86-64 CPU, bf16")
+    parser.add_argument("--notes", type=Path, help="Markdown about what works and what fails, from looking at pictures")
+    parser.add_argument("--default", action="store_true", help="make it the default model")
+    asked = parser.parse_args()
+
+    network, spec = load_network(asked.model)
+    training = _portable(spec.provenance)
+    thresholds = calibrate(network, spec, asked.data)
+    spec = replace(
+        spec, name=asked.name, version=asked.version, **thresholds, provenance={
+            "licence": "Apache-2.0",
+            "data": "COCO 2017 (photos: Flickr terms; keypoints: CC BY 4.0), Leeds Sports Pose Extended",
+            "start": "ImageNet classifier (MobileNetV2 1.0, Apache-2.0)",
+            "commit": _git("rev-parse", "--short", "HEAD"),
+            "date": date.today().isoformat(),
+            "hours": asked.hours,
+            "hardware": asked.hardware,
+            "training": training,
+            "mmac": round(count_macs(network, spec.input_size) / 1e6, 1),
+            "parameters": count_parameters(network),
+        },
+    )  # fmt: skip
+    path, parity = export_onnx(network, spec, WEIGHTS / f"{asked.name}.onnx", half=True,
+                               data=asked.data / "coco_person" / "val")  # fmt: skip
+    print(path, parity)
+    results = {name: _evaluate(path, asked.data / name) for name in SETS}
+    (WEIGHTS / f"{asked.name}.md").write_text(card(spec, results, path, asked.notes), encoding="utf-8")
+    _index(asked.name, path, spec, results, asked.default)
+
+
+def calibrate(network, spec, data: Path) -> dict[str, float]:
+    """Thresholds from training photos (val stays for measuring): where half of the joints, of the people, are right.
+
+    Scores of the first CALIBRATION_PHOTOS photos of coco_person train, protocol crop; 20 steps of the score axis.
+    """
+    samples = read_dataset(data / "coco_person", split="train", problems=[])[:CALIBRATION_PHOTOS]
+    result = evaluate(Predictor(NetworkBackend(network, spec)), samples, protocol="crop")
+    labelled = result.truth.labelled
+    sides = (result.truth.box_xyxy[:, 2:] - result.truth.box_xyxy[:, :2]).max(axis=1)
+    error = np.linalg.norm(result.xy - result.truth.xy, axis=2)
+    joint = half_right(result.score[labelled], (error <= 0.1 * sides[:, None])[labelled])
+    pose = half_right(result.pose_score, result.oks >= 0.5)
+    return {"joint_threshold": joint, "pose_threshold": min(pose, joint)}
+
+
+def half_right(score: np.ndarray, right: np.ndarray) -> float:
+    """The lowest of 20 steps above which a step's share of right ones stays at half or more; .05 at least."""
+    threshold = 0.05
+    for low in np.arange(0.05, 0.6, 0.05):
+        here = (score >= low) & (score < low + 0.05)
+        if here.sum() >= 20 and right[here].mean() < HALF_RIGHT:
+            threshold = low + 0.05
+    return round(float(threshold), 2)
+
+
+def card(spec, results: dict[str, dict], path: Path, notes: Path | None) -> str:
+    """The model card, in Markdown."""
+    facts = spec.provenance
+    recipe = facts["training"].get("recipe", {})
+    lines = [
+        f"# {spec.name}, version {spec.version}", "",
+        f"{facts['mmac']} MMAC at {spec.input_size[0]} x {spec.input_size[1]}, {facts['parameters'] / 1e6:.2f} M parameters, "
+        f"{path.stat().st_size / 1e6:.1f} MB (float16 weights, float32 arithmetic), {len(spec.skeleton)} joints ({spec.skeleton.name}).", "",
+        "| fact | value |", "|---|---|",
+        f"| licence | {facts['licence']} |", f"| data | {facts['data']} |", f"| started from | {facts['start']} |",
+        f"| recipe | `recipes/{spec.name}.toml`, seed {recipe.get('train', {}).get('seed')}, {facts['training'].get('epochs')} epochs, "
+        f"{facts['training'].get('steps')} steps |",
+        f"| commit | {facts['commit']}, {facts['date']} |", f"| time | {facts['hours']} h on {facts['hardware']} |",
+        f"| thresholds | joint {spec.joint_threshold}, pose {spec.pose_threshold}: half right on {CALIBRATION_PHOTOS} training photos |", "",
+        "## Figures", "", "Photos it has not seen; `docs/evaluation.md` says what the columns mean.", "",
+        "| set | protocol | AR | AR50 | 5 px | torso .2 | wrong person |", "|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, result in results.items():
+        for protocol, part in result["protocols"].items():
+            figures = part["figures"]
+            shown = " | ".join(
+                f"{figures[key]:.3f}" for key in ("AR", "AR50", "px5_at_160", "torso_0.2", "wrong_person")
+            )
+            lines.append(f"| {name} val | {protocol} | {shown} |")
+    crop = results["coco_person"]["protocols"]["crop"]
+    lines += [
+        "",
+        "Per joint, coco_person val, crop:",
+        "",
+        "| joint | labelled | OKS | 5 px | error, px of 160 |",
+        "|---|---|---|---|---|",
+    ]
+    for joint, row in crop["per_joint"].items():
+        lines.append(
+            f"| {joint} | {row['count']} | {row['oks']:.3f} | {row['px5_at_160']:.3f} | {row['error_at_160']:.1f} |"
+        )
+    lines += ["", "By group, coco_person val, crop:", "", "| group | joints | AR | 5 px |", "|---|---|---|---|"]
+    for group, row in crop["per_group"].items():
+        recall = "-" if row.get("AR") is None else f"{row['AR']:.3f}"
+        lines.append(f"| {group} | {row['joints']} | {recall} | {row['px5_at_160']:.3f} |")
+    lines += ["", "Do joint scores mean something? coco_person val, crop: share right (within .1 of the box) by score.", "",
+              "| score | joints | share right |", "|---|---|---|"]  # fmt: skip
+    for row in crop["reliability"]:
+        lines.append(f"| {row['from']:.1f} to {row['to']:.1f} | {row['count']} | {row['share_right']:.2f} |")
+    if notes:
+        lines += ["", "## What it does well, and what it does not", "", notes.read_text(encoding="utf-8").strip()]
+    return "\n".join(lines) + "\n"
+
+
+def _evaluate(model: Path, data: Path) -> dict:
+    out = ROOT / "results" / f"{data.name}_val"
+    command = [sys.executable, "-m", "featherpose", "evaluate", str(model), "--data", str(data), "--split", "val",
+               "--protocol", "all", "--out", str(out), "--worst", "0"]  # fmt: skip
+    subprocess.run(command, check=True)
+    return json.loads((out / f"{model.stem}.json").read_text(encoding="utf-8"))
+
+
+def _index(name: str, path: Path, spec, results: dict, default: bool) -> None:
+    place = WEIGHTS / "index.json"
+    index = json.loads(place.read_text(encoding="utf-8"))
+    recall = results["coco_person"]["protocols"]["crop"]["figures"]["AR"]
+    index["models"][name] = {
+        "file": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "summary": f"{spec.provenance['mmac']:.0f} MMAC at {spec.input_size[0]} px, AR {recall:.3f} on coco_person val (crop)",
+    }
+    if default or not index.get("default"):
+        index["default"] = name
+    place.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _portable(value):
+    """The same facts with absolute paths cut to their last two parts."""
+    if isinstance(value, dict):
+        return {key: _portable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_portable(inner) for inner in value]
+    if isinstance(value, str) and value.startswith("/"):
+        return "/".join(Path(value).parts[-2:])
+    return value
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
