@@ -163,7 +163,9 @@ def label(
     for sentence in answers.unreadable:
         stderr.print(f"skipped: {sentence}", markup=False, highlight=False, soft_wrap=True)
     stdout.print(
-        f"{out}: {len(text) / 1e6:.1f} MB; beside it .report.md, .report.json, .sheet.png", markup=False, soft_wrap=True
+        f"{out}: {len(text) / 1e6:.1f} MB; beside it {beside(out, '.report.md').name}, .report.json, .sheet.png",
+        markup=False,
+        soft_wrap=True,
     )
     if answers.unreadable:
         raise typer.Exit(1)

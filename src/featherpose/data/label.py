@@ -137,7 +137,7 @@ def join(
         if limit is None or not np.isfinite(xy[i]).all():
             continue
         inside = (xy[i] >= 0).all() and (xy[i] < human.size_wh).all()
-        if inside and score[i] >= limit:
+        if inside and score[i] >= limit - 1e-6:
             out_xy[k], out_score[k], taught[k] = xy[i], score[i], True
     letters = [
         TEACHER if taught[k] else HUMAN if v > 0 else NEVER if v == UNKNOWN else NOBODY
@@ -264,5 +264,5 @@ def relative_photo(photo: Path, folder: Path) -> str:
 
 
 def beside(out: Path, suffix: str) -> Path:
-    """The file of a result that belongs to `out`: `out` with another ending."""
-    return out.with_name(out.stem + suffix)
+    """A file that belongs to the result `out`: labelling_SPLIT and the suffix, which no reader takes for labels."""
+    return out.with_name(f"labelling_{out.stem.removeprefix('person_keypoints_')}{suffix}")

@@ -45,7 +45,8 @@ def report_facts(
         "reliability": reliability(agreement),
         "right": f"OKS of the joint at least {RIGHT_OKS}",
         "thresholds": {
-            joint: {"score": t.value, "judged_by": t.judged, "reason": t.reason} for joint, t in thresholds.items()
+            joint: {"score": t.value, "score_of_all": t.of_all, "judged_by": t.judged, "reason": t.reason}
+            for joint, t in thresholds.items()
         },
         "joints": joint_counts(result, skeleton),
         "people_added": int((result.taken & ~_by_hand(result)).sum()),
@@ -60,7 +61,7 @@ def reliability(agreement: Agreement) -> list[dict]:
     away = np.linalg.norm(found.xy - found.truth.xy, axis=2)[labelled]
     box = found.truth.box_xyxy
     side = np.repeat((box[:, 2:] - box[:, :2]).max(axis=1)[:, None], labelled.shape[1], axis=1)[labelled]
-    tenth = np.minimum((score * 10).astype(int), 9)
+    tenth = np.minimum((score * 10 + 1e-5).astype(int), 9)  # float32 .9 is a hair less
     return [
         {
             "from": t / 10,
@@ -125,15 +126,20 @@ def report_text(report: dict) -> str:
             "Turning people upright uses the labels that are compared here, so these figures flatter the teacher.",
         ]
     lines += ["", "## Joint by joint", ""]
-    lines += ["Threshold: from which score on the teacher's joint is taken where no human labelled it.", ""]
+    lines += [
+        "Threshold: from which score on the teacher's joint is taken where no human labelled it. By all labelled: the "
+        "same judged by seen and hidden joints, for sets that never label the joint (`--thresholds`).",
+        "",
+    ]
     rows = []
     for joint, row in agreement["per_joint"].items():
         t = report["thresholds"][joint]
         counts = joints.get(joint, {"human": 0, "teacher": 0, "both": 0})
         cells = [joint, row["count"], *(_text(row[k]) for k in ("oks", "box_0.05", "box_0.1", "error_at_160"))]
-        limit = "never" if t["score"] is None else f"{t['score']:.2f}"
-        rows.append([*cells, limit, t["reason"], *counts.values()])
-    head = ["joint", "compared", "OKS", "within .05 box", "within .1 box", "error, px at 160", "threshold", "why"]
+        limits = ["never" if t[key] is None else f"{t[key]:.2f}" for key in ("score", "score_of_all")]
+        rows.append([*cells, *limits, t["reason"], *counts.values()])
+    head = ["joint", "compared", "OKS", "within .05 box", "within .1 box", "error, px at 160", "threshold"]
+    head += ["by all labelled", "why"]
     lines += table([*head, "human labels", "added", "together"], rows)
     lines += ["", "## Does its score mean anything?", ""]
     lines += [f"Joints that humans labelled, by tenths of the teacher's score; right: {report['right']}.", ""]

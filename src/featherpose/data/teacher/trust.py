@@ -23,7 +23,7 @@ RIGHT_SHARE = 0.8
 that of missing ones."""
 STEP = 0.05
 """Steps of the score that are judged one by one."""
-LEAST = 50
+LEAST = 100
 """Labelled joints that a step needs; smaller ones are judged together with the next one below."""
 JUDGED = 200
 """Labelled joints that a joint needs to be judged at all."""
@@ -77,6 +77,8 @@ class Threshold:
     """Human labels it was judged by."""
     reason: str
     """Where the value comes from, in words."""
+    of_all: float | None = None
+    """The same judged by all labelled joints, seen and hidden: for sets that never label this joint at all."""
 
 
 def choose_thresholds(
@@ -86,8 +88,8 @@ def choose_thresholds(
 
     The steps of the score are gone through from the top: the threshold is the lower end of the last step before the
     first one in which fewer than `share` are right. Judged by occluded joints where humans labelled JUDGED of them, as
-    what nobody labelled is more often hidden than not; by all of them otherwise. Joints with fewer labels than that
-    take `given` (thresholds of another set), or else the highest threshold that was found here.
+    what a human left out is more often hidden than not; by all of them otherwise. Joints with fewer labels than that
+    take `given` (`of_all` of another set), or else the highest threshold that was found here.
     """
     truth, score = agreement.evaluation.truth, agreement.evaluation.score
     result: dict[str, Threshold] = {}
@@ -99,7 +101,9 @@ def choose_thresholds(
         value = lowest_good_score(score[rows, k], agreement.right[rows, k], share=share)
         which = "occluded" if rows is hidden else "labelled"
         reason = f"right in {share:.0%} or more of the {which} joints of every step above"
-        result[joint] = Threshold(value, int(rows.sum()), reason if value is not None else f"never {reason}")
+        of_all = lowest_good_score(score[labelled, k], agreement.right[labelled, k], share=share)
+        reason = reason if value is not None else f"not {reason}"
+        result[joint] = Threshold(value, int(rows.sum()), reason, of_all)
     found = [t.value for t in result.values() if t.value is not None]
     for joint in truth.skeleton.joints:
         if joint in result:
@@ -118,7 +122,7 @@ def lowest_good_score(score: np.ndarray, right: np.ndarray, *, share: float = RI
 
     score, right: (N,) in [0, 1] and bool. Steps with fewer than LEAST joints are joined with the next one below.
     """
-    step = np.minimum((np.asarray(score) / STEP + 1e-9).astype(int), round(1 / STEP) - 1)
+    step = np.minimum((np.asarray(score) / STEP + 1e-5).astype(int), round(1 / STEP) - 1)
     best: float | None = None
     count = good = 0
     for number in range(round(1 / STEP) - 1, -1, -1):
@@ -136,7 +140,7 @@ def read_thresholds(report: Path) -> dict[str, float | None]:
     """Joint -> threshold out of the report (.json) of another labelling run; ValueError for any other file."""
     try:
         content = json.loads(Path(report).read_text(encoding="utf-8"))
-        values = {joint: row["score"] for joint, row in content["thresholds"].items()}
+        values = {joint: row["score_of_all"] for joint, row in content["thresholds"].items()}
         good = all(v is None or (isinstance(v, (int, float)) and 0 <= v <= 1) for v in values.values())
     except (ValueError, KeyError, TypeError, AttributeError):
         good = False
