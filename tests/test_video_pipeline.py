@@ -183,7 +183,7 @@ def test_a_full_disk_ends_it_in_order_and_the_other_files_are_finished():
     full, other = FakeSink(fail_at=3, error=OSError(28, "No space left on device")), FakeSink()
     outcome = run_video(FakeSource([_frame(i) for i in range(50)]), FakeTrack(), [full, other])
     assert outcome.problem == (
-        "writing broke off at 0.2 s (No space left on device); what was written until then is kept"
+        "writing broke off at 0.3 s (No space left on device); what was written until then is kept"
     )
     assert full.ended == other.ended == ["finished"] and outcome.frames == len(other.seen) == 3
 

@@ -178,7 +178,7 @@ class FullDisk:
         return getattr(self._file, name)
 
 
-def test_a_full_disk_is_told_once_and_what_was_written_plays(tmp_path):
+def test_a_full_disk_is_told_and_what_was_written_plays(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (80, 64, 64, 3), dtype=np.uint8)
     writer = VideoWriter(tmp_path / "a.mp4", (64, 64))
     writer._file._file = FullDisk(writer._file._file, 100_000, writer._file._reserve)
@@ -189,5 +189,15 @@ def test_a_full_disk_is_told_once_and_what_was_written_plays(tmp_path):
             done += 1
     assert 5 < done < 75
     writer.finish()
-    assert read_times(tmp_path / "a.mp4") == pytest.approx([i / 25 for i in range(done + 1)], abs=1e-4)
+    assert read_times(tmp_path / "a.mp4") == pytest.approx([i / 25 for i in range(done)], abs=1e-4)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_file_that_cannot_be_completed_is_told_and_removed(tmp_path):
+    writer = VideoWriter(tmp_path / "a.mp4", (64, 64))
+    file = FullDisk(writer._file._file, 100, tmp_path)  # a reserve that stays: freeing ours makes no room
+    writer._file._file = file
+    writer.write(np.zeros((64, 64, 3), np.uint8), 0.0)
+    with pytest.raises(OSError, match="No space left"):
+        writer.finish()
+    assert list(tmp_path.iterdir()) == []

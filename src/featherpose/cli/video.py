@@ -69,9 +69,9 @@ def video(
         out.mkdir(parents=True, exist_ok=True)
         sinks = []
         try:
-            sinks.append(TableWriter(files["json lines"], files["table"], predictor.spec.skeleton))
             if drawing:
                 sinks.append(DrawnVideo(files["video"], opened, threshold=threshold, start=start))
+            sinks.append(TableWriter(files["json lines"], files["table"], predictor.spec.skeleton))
         except BaseException:
             for sink in sinks:
                 sink.abort()

@@ -140,8 +140,12 @@ def run_video(
     for thread in (reader, writer):
         if thread.failure is not None:
             raise thread.failure
-    if sinks:
-        outcome.frames = writer.written
+    if sinks:  # what counts is what was kept
+        outcome.frames, outcome.states, outcome.video_seconds = (
+            writer.written,
+            writer.states,
+            writer.until - (first or 0),
+        )
     outcome.problem = writer.problem or (None if outcome.interrupted else source.problem)
     return outcome
 
@@ -187,12 +191,11 @@ class _Writer(threading.Thread):
     def __init__(self, sinks: Sequence[Sink], results: Channel, outcome: Outcome) -> None:
         super().__init__(name="video writer", daemon=True)
         self._sinks, self._results, self._outcome = sinks, results, outcome
-        self.written = 0
+        self.written, self.states, self.until = 0, Counter(), 0.0
         self.problem: str | None = None
         self.failure: Exception | None = None
 
     def run(self) -> None:
-        until = 0.0
         try:
             while (seen := self._results.get()) is not None:
                 begin = time.perf_counter()
@@ -200,23 +203,24 @@ class _Writer(threading.Thread):
                     sink.write(seen)
                 self._outcome.busy["write"] += time.perf_counter() - begin
                 self.written += 1
-                until = seen.frame.time
+                self.states[seen.state] += 1
+                self.until = seen.frame.time + seen.frame.duration
         except Exception as error:
-            self._tell(error, until)
+            self._tell(error)
         self._results.stop()
         for sink in self._sinks:
             try:
                 sink.finish() if self.written else sink.abort()
             except Exception as error:
-                self._tell(error, until)
+                self._tell(error)
 
-    def _tell(self, error: Exception, until: float) -> None:
+    def _tell(self, error: Exception) -> None:
         """A full disk or an encoder's refusal is a problem to tell; anything else is a mistake in the program."""
         if not isinstance(error, (OSError, ValueError)) and not hasattr(error, "strerror"):
             self.failure = self.failure or error
         elif self.problem is None:
             reason = getattr(error, "strerror", None) or str(error)
-            self.problem = f"writing broke off at {until:.1f} s ({reason}); what was written until then is kept"
+            self.problem = f"writing broke off at {self.until:.1f} s ({reason}); what was written until then is kept"
 
 
 class DrawnVideo:

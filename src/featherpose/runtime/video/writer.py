@@ -91,6 +91,7 @@ class VideoWriter:
 
     def write(self, image: np.ndarray, time: float, duration: float = 0.0) -> None:
         """One more frame, (H, W, 3) uint8 RGB, to be shown at `time` seconds; times must rise."""
+        self._file.check()
         tick = round(time / self._time_base)
         if self._last_tick is not None:
             tick = max(tick, self._last_tick + 1)  # two frames within one tick
@@ -107,13 +108,12 @@ class VideoWriter:
             ):  # read-only in older PyAV: the last frame's length is a guess there
                 frame.duration = round(duration / self._time_base)
         self._container.mux(self._video.encode(frame))
-        self._file.check()
 
     def write_audio(self, packet: av.Packet, offset: float) -> None:
         """One packet of the source's sound, moved to `offset` seconds earlier."""
+        self._file.check()
         if self._sound is not None:
             self._sound.write(packet, offset)
-            self._file.check()
 
     def finish(self) -> None:
         """Writes what the encoders still hold and the index, and gives the file its name."""
@@ -125,7 +125,7 @@ class VideoWriter:
             if self._sound is not None:
                 self._sound.finish()
             self._container.close()
-            self._file.check()
+            self._file.check_complete()
             self._file.close()
             self._part.replace(self._path)
         except BaseException:
@@ -227,8 +227,8 @@ class _File:
         self.name = str(path)
         self._path = path
         self._reserve = path.with_name(path.name + ".reserve")
-        self._error: OSError | None = None
-        self._told = False
+        self._full: OSError | None = None
+        self._lost: OSError | None = None
         self._file = path.open("w+b", buffering=0)
         try:
             _fill(self._reserve, RESERVE)
@@ -244,18 +244,22 @@ class _File:
             try:
                 left = left[self._file.write(left) :]
             except OSError as error:
-                if self._error is not None or not self._reserve.exists():
-                    self._error = self._error or error
+                if not self._reserve.exists():
+                    self._lost = error
                     raise
-                self._error = error
+                self._full = error
                 self.free_reserve()
         return size
 
     def check(self) -> None:
-        """Raises once what went wrong with the disk since the last look."""
-        if self._error is not None and not self._told:
-            self._told = True
-            raise self._error
+        """Raises when the disk got full; all that was written so far stands in the file, by the reserve."""
+        if self._full is not None:
+            raise self._full
+
+    def check_complete(self) -> None:
+        """Raises when something did not get into the file at all."""
+        if self._lost is not None:
+            raise self._lost
 
     def free_reserve(self) -> None:
         self._reserve.unlink(missing_ok=True)
