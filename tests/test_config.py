@@ -1,15 +1,18 @@
 """Recipes: what is written is what is meant, and everything else is refused with the way out."""
 
 import json
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch")
-from pathlib import Path
 
 from tiny_training import write_split, write_task
 
-from featherpose.train.config import Recipe, read_recipe
+from featherpose.data.augment import Augmentation
+from featherpose.train.config import DataRules, ModelRules, Recipe, Stage, TrainRules, ValidationRules, read_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 
@@ -47,8 +50,8 @@ def test_the_recipes_that_come_along_can_be_read(path):
 def test_a_fingerprint_does_not_change_between_versions():
     """Else no run could go on after an upgrade: a new key must keep it, or say in the changelog that it does not."""
     paths = ["model.init=/x/classifier.tflite", "data.0.path=/x/coco", "data.1.path=/x/lsp", "validation.path=/x/coco"]
-    lite = Path(__file__).parent.parent / "recipes" / "lite.toml"
-    assert read_recipe(lite, paths).fingerprint() == "981cf30c4efd00cf"
+    start = Path(__file__).parent.parent / "recipes" / "lite-start.toml"
+    assert read_recipe(start, [*paths, "model.name=lite"]).fingerprint() == "981cf30c4efd00cf"
 
 
 def test_where_a_run_runs_and_validates_does_not_change_the_fingerprint(task):
@@ -244,3 +247,30 @@ def test_a_missing_recipe_a_folder_and_a_picture_are_refused(tmp_path):
     write_split(tmp_path, "train", 1)
     with pytest.raises(ValueError, match="not a TOML recipe"):
         read_recipe(tmp_path / "train" / "0.png")
+
+
+# --- docs/training.md -----------------------------------------------------------------------------------------------
+
+TABLES = {
+    "[model]": ModelRules,
+    "[[data]]": DataRules,
+    "[[stage]]": Stage,
+    "[augment]": Augmentation,
+    "[train]": TrainRules,
+    "[validation]": ValidationRules,
+}
+
+
+def test_the_docs_name_every_key_with_its_default():
+    text = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8").split("## Every key")[1]
+    starts = {title: text.index(f"\n`{title}`") for title in TABLES}
+    for title, kind in TABLES.items():
+        end = min((place for place in starts.values() if place > starts[title]), default=len(text))
+        rows = re.findall(r"^\| (\w+) \| (.*?) \| .+ \|$", text[starts[title] : end], flags=re.MULTILINE)
+        told = {name: default.strip("`") for name, default in rows if name != "key"}
+        true = {}
+        for f in fields(kind):
+            has_default = f.default is not MISSING or f.default_factory is not MISSING
+            value = f.default if f.default is not MISSING else f.default_factory() if has_default else None
+            true[f.name] = json.dumps(value) if has_default else "required"
+        assert told == true, title

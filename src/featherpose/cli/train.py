@@ -16,6 +16,9 @@ def train(
         list[str] | None, typer.Option("--set", "-s", help="Override a value: --set train.lr=0.001, repeatable.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the run folder's checkpoint.")] = False,
+    stop_after: Annotated[
+        int | None, typer.Option(help="Stop after so many steps of this call, as Ctrl-C does.", min=1)
+    ] = None,
 ) -> None:
     """Train a model. Several processes: torchrun --nproc-per-node 2 -m featherpose train RECIPE.toml
 
@@ -37,7 +40,7 @@ def train(
     stopped = ""
     with _Display(console, enabled=first) as display:
         try:
-            model = run(rules, folder, resume=resume, report=display)
+            model = run(rules, folder, resume=resume, report=display, stop_after=stop_after)
         except Interrupted as interruption:
             stopped = str(interruption)
         except FloatingPointError as error:
