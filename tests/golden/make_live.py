@@ -94,8 +94,8 @@ def smart_crop_cases():
 # --- One-Euro ---------------------------------------------------------------------------------------------------------
 
 DEFAULTS = {
-    "min_cutoff": 2.0, "beta": 6.0, "derivative_cutoff": 2.5, "limit": None, "joint_speed": True, "by_score": 0.0,
-    "forget": 0.25,
+    "min_cutoff": 0.5, "beta": 48.0, "power": 2.0, "derivative_cutoff": 2.5, "limit": None, "joint_speed": True,
+    "by_score": 1.0, "forget": 0.25,
 }  # fmt: skip
 """Those of featherpose.runtime.one_euro."""
 
@@ -123,7 +123,7 @@ def naive_one_euro(frames, settings):
                     pace = abs(joint["speed"][axis])
                     if settings["joint_speed"]:
                         pace = math.sqrt(joint["speed"][0] ** 2 + joint["speed"][1] ** 2)
-                    cutoff = settings["min_cutoff"] + settings["beta"] * pace
+                    cutoff = settings["min_cutoff"] + settings["beta"] * pace ** settings["power"]
                     cutoff *= max(min(score, 1.0), 0.001) ** settings["by_score"]
                     step = point[axis] - joint["out"][axis]
                     if settings["limit"] is not None:
@@ -163,13 +163,15 @@ def one_euro_case(name, settings=None, frames=24, irregular=False, unseen=(), st
 
 
 def one_euro_cases():
-    tfjs = {"min_cutoff": 2.5, "beta": 300.0, "derivative_cutoff": 2.5, "limit": [0.5, 5.0], "joint_speed": False}
+    paper = {"min_cutoff": 2.0, "beta": 6.0, "power": 1.0, "by_score": 0.0}
+    tfjs = {"min_cutoff": 2.5, "beta": 300.0, "power": 1.0, "limit": [0.5, 5.0], "joint_speed": False, "by_score": 0.0}
     return [
         one_euro_case("defaults"),
         one_euro_case("defaults, irregular times", irregular=True),
         one_euro_case("a joint unseen for long starts afresh", unseen=range(4, 18)),
         one_euro_case("a joint unseen for a moment does not", unseen=range(4, 8)),
         one_euro_case("a time that stands still", stops=(3, 9, 10)),
+        one_euro_case("the filter of the paper", paper, irregular=True),
         one_euro_case("settings of tfjs", tfjs),
         one_euro_case("cut-off by score, strong limit", {"by_score": 1.5, "limit": [0.01, 0.2]}, irregular=True),
     ]

@@ -174,22 +174,23 @@ def lag(
     smallest, each joint's constant bias taken out and errors above a fifth of the body cut off there. error is that mean
     at shift 0, in body sizes.
     """
-    shifts = np.arange(-LARGEST_LAG / 3, LARGEST_LAG + 1e-9, 0.0025)
     speed = np.linalg.norm(np.gradient(truth_xy, times, axis=0), axis=2) / size[:, None]
-    errors = []
-    for shift in shifts:
-        moved = shifted(truth_xy, times, shift)
-        error = (xy - moved) / size[:, None, None]
-        with np.errstate(invalid="ignore"):
-            counts = (speed > slowest) & np.isfinite(error).all(axis=2)
-        bias = median_over_time(np.where(counts[..., None], error, np.nan))
-        errors.append(np.where(counts, np.minimum(np.linalg.norm(error - bias, axis=2), 0.2), np.nan))
+    limits = [shifted(truth_xy, times, shift) for shift in (-LARGEST_LAG / 3, LARGEST_LAG)]
     # the same frames for every shift, or the ends of a clip would decide
-    together = np.isfinite(errors).all(axis=0)
-    means = [mean(np.where(together, error, np.nan)) for error in errors]
-    if not np.isfinite(means).all():
+    with np.errstate(invalid="ignore"):
+        counts = (speed > slowest) & np.isfinite(xy + limits[0] + limits[1]).all(axis=2)
+    if not counts.any():
         return {"seconds": float("nan"), "error": float("nan")}
-    return {"seconds": float(shifts[int(np.argmin(means))]), "error": float(np.interp(0.0, shifts, means))}
+
+    def error_at(shift: float) -> float:
+        error = np.where(counts[..., None], (xy - shifted(truth_xy, times, shift)) / size[:, None, None], np.nan)
+        away = np.linalg.norm(error - median_over_time(error), axis=2)
+        return mean(np.where(counts, np.minimum(np.nan_to_num(away), 0.2), np.nan))
+
+    coarse = np.arange(-LARGEST_LAG / 3, LARGEST_LAG + 1e-9, 0.02)
+    best = coarse[int(np.argmin([error_at(shift) for shift in coarse]))]
+    fine = best + np.arange(-0.02, 0.0201, 0.0025)
+    return {"seconds": float(fine[int(np.argmin([error_at(shift) for shift in fine]))]), "error": error_at(0.0)}
 
 
 def shifted(xy: np.ndarray, times: np.ndarray, seconds: float) -> np.ndarray:

@@ -12,11 +12,8 @@ import numpy as np
 from featherpose.codecs import build_codec
 from featherpose.geometry import crop_map, invert, transform, warp
 from featherpose.pose import Pose
-from featherpose.runtime.motion import Motion, alike, begin, evidence, likeness, moved_on
-from featherpose.runtime.one_euro import OneEuro
-from featherpose.runtime.photos import as_image
+from featherpose.runtime.motion import alike
 from featherpose.runtime.predictor import Predictor
-from featherpose.runtime.smart_crop import whole_frame
 
 DOUBLE = 0.5
 """Likeness from which two poses of one frame are one person: COCO's loosest OKS. A guess that held on the clips."""

@@ -82,7 +82,7 @@ class Tracker:
         predictor: Predictor,
         *,
         smoothing: OneEuro | bool = True,
-        lock: Lock | None = Lock(),  # noqa: B008  (frozen)
+        lock: Lock | None = Lock(),
         crop_alpha: float = 1.0,
     ) -> None:
         """smoothing: a filter of its own, True for the default one, False for none.

@@ -3,12 +3,13 @@
 
 /** The defaults of the Python class; docs/tracking.md says why. */
 export const DEFAULTS = Object.freeze({
-  minCutoff: 2.0, // Hz, for a joint at rest
-  beta: 6.0, // Hz per body size a second
+  minCutoff: 0.5, // Hz, for a joint at rest
+  beta: 48.0, // Hz at one body size a second
+  power: 2.0, // of the speed
   derivativeCutoff: 2.5, // Hz, for the estimate of the speed
   limit: null, // [a, b] compresses steps much longer than a + b x speed, body sizes
   jointSpeed: true, // one speed per joint rather than one for x and one for y
-  byScore: 0.0, // the cut-off is multiplied by score ** byScore
+  byScore: 1.0, // the cut-off is multiplied by score ** byScore
   forget: 0.25, // seconds; a joint unseen for longer starts afresh where it reappears
 });
 
@@ -38,7 +39,7 @@ export class OneEuro {
    * count. A time that stands still or goes back changes nothing: the last joints come again.
    */
   smooth(xy, timestamp, size = 1, { score = null, seen = null } = {}) {
-    const { minCutoff, beta, derivativeCutoff, limit, jointSpeed, byScore, forget } = this.settings;
+    const { minCutoff, beta, power, derivativeCutoff, limit, jointSpeed, byScore, forget } = this.settings;
     if (this.joints === null) {
       this.time = timestamp;
       this.joints = xy.map((point) => ({ raw: [...point], smooth: [...point], speed: [0, 0], seenAt: timestamp }));
@@ -55,7 +56,7 @@ export class OneEuro {
       }
       for (const axis of [0, 1]) {
         const pace = jointSpeed ? Math.hypot(...joint.speed) : Math.abs(joint.speed[axis]);
-        let cutoff = minCutoff + beta * pace;
+        let cutoff = minCutoff + beta * pace ** power;
         if (byScore && score !== null) cutoff *= Math.min(Math.max(score[k], 1e-3), 1) ** byScore;
         let step = xy[k][axis] - joint.smooth[axis];
         if (limit !== null) {
