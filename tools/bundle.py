@@ -2,8 +2,8 @@
 
     python tools/bundle.py runs/lite/model.safetensors --name lite --data ../shared/data --default --hours 1.6
 
-Writes src/featherpose/weights/NAME.onnx (float16 weights), NAME.md (its card), NAME.png (what it does on photos it has
-not seen is shown in results/, which holds no photos) and index.json. Figures go to results/ by `featherpose evaluate`.
+Writes src/featherpose/weights/NAME.onnx (float16 weights), NAME.md (its card) and index.json; the figures go to
+results/ by `featherpose evaluate`.
 """
 
 from __future__ import annotations
@@ -101,19 +101,33 @@ def card(spec, results: dict[str, dict], path: Path, notes: Path | None) -> str:
     """The model card, in Markdown."""
     facts = spec.provenance
     recipe = facts["training"].get("recipe", {})
+    size = f"{spec.input_size[0]} x {spec.input_size[1]}"
+    training = facts["training"]
     lines = [
-        f"# {spec.name}, version {spec.version}", "",
-        f"{facts['mmac']} MMAC at {spec.input_size[0]} x {spec.input_size[1]}, {facts['parameters'] / 1e6:.2f} M parameters, "
-        f"{path.stat().st_size / 1e6:.1f} MB (float16 weights, float32 arithmetic), {len(spec.skeleton)} joints ({spec.skeleton.name}).", "",
-        "| fact | value |", "|---|---|",
-        f"| licence | {facts['licence']} |", f"| data | {facts['data']} |", f"| started from | {facts['start']} |",
-        f"| recipe | `recipes/{spec.name}.toml`, seed {recipe.get('train', {}).get('seed')}, {facts['training'].get('epochs')} epochs, "
-        f"{facts['training'].get('steps')} steps |",
-        f"| commit | {facts['commit']}, {facts['date']} |", f"| time | {facts['hours']} h on {facts['hardware']} |",
-        f"| thresholds | joint {spec.joint_threshold}, pose {spec.pose_threshold}: half right on {CALIBRATION_PHOTOS} training photos |", "",
-        "## Figures", "", "Photos it has not seen; `docs/evaluation.md` says what the columns mean.", "",
-        "| set | protocol | AR | AR50 | 5 px | torso .2 | wrong person |", "|---|---|---|---|---|---|---|",
-    ]  # fmt: skip
+        f"# {spec.name}, version {spec.version}",
+        "",
+        f"{facts['mmac']} MMAC at {size}, {facts['parameters'] / 1e6:.2f} M parameters, {path.stat().st_size / 1e6:.1f} MB "
+        f"(float16 weights, float32 arithmetic), {len(spec.skeleton)} joints ({spec.skeleton.name}).",
+        "",
+        "| fact | value |",
+        "|---|---|",
+        f"| licence | {facts['licence']} |",
+        f"| data | {facts['data']} |",
+        f"| started from | {facts['start']} |",
+        f"| recipe | `recipes/{spec.name}.toml`, seed {recipe.get('train', {}).get('seed')}, {training.get('epochs')} epochs, "
+        f"{training.get('steps')} steps |",
+        f"| commit | {facts['commit']}, {facts['date']} |",
+        f"| time | {facts['hours']} h on {facts['hardware']} |",
+        f"| thresholds | joint {spec.joint_threshold}, pose {spec.pose_threshold}: half of them right, on "
+        f"{CALIBRATION_PHOTOS} training photos |",
+        "",
+        "## Figures",
+        "",
+        "Photos it has not seen; `docs/evaluation.md` says what the columns mean.",
+        "",
+        "| set | protocol | AR | AR50 | 5 px | torso .2 | wrong person |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, result in results.items():
         for protocol, part in result["protocols"].items():
             figures = part["figures"]
