@@ -293,7 +293,7 @@ function busy(text) {
 
 function complain(text) {
   busy(null);
-  $("alert-text").textContent = text[0].toUpperCase() + text.slice(1);
+  $("alert-text").textContent = text;
   $("alert").hidden = false;
 }
 

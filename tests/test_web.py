@@ -1,0 +1,384 @@
+"""The page in the browser: its modules under node, its server, and the page itself in a headless Chromium."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from functools import partial
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import Chromium, find_chromium, write_y4m
+from colour_model import dots, write_colour_model
+from PIL import Image
+
+from featherpose.cli import run, web
+from featherpose.pose import Pose
+from featherpose.runtime.bundled import bundled_models
+from featherpose.runtime.predictor import Predictor
+
+HERE = Path(__file__).parent
+NAMES = json.loads((web.PAGE / "vendor.json").read_text(encoding="utf-8"))["files"]
+
+
+def _fetched() -> bool:
+    try:
+        return bool(web.vendor_files())
+    except ValueError:
+        return False
+
+
+with_chromium = pytest.mark.skipif(
+    find_chromium() is None or not _fetched() or not sys.platform.startswith("linux"),
+    reason="the page is tested where Chromium is installed on Linux and 'featherpose web --fetch' was run",
+)
+
+
+def test_the_modules_pass_their_own_tests():
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node to run the page's modules")
+    files = sorted(str(path) for path in (HERE / "web").glob("*.test.mjs"))
+    done = subprocess.run([node, "--test", "--test-reporter=tap", *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    passed = next(line for line in done.stdout.splitlines() if line.startswith("# pass "))
+    assert int(passed.split()[-1]) > 50, done.stdout  # the golden cases were there
+
+
+# --- what is given out ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runtime(monkeypatch, tmp_path):
+    """Files of a runtime that was not fetched."""
+    folder = tmp_path / "vendor"
+    folder.mkdir()
+    for name in NAMES:
+        (folder / name).write_text(name)
+    monkeypatch.setattr(web, "vendor_files", partial(web.vendor_files, folder))
+    return folder
+
+
+def _serve(files):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(web.PageHandler, files))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+@pytest.fixture
+def site(runtime, tmp_path):
+    model = write_colour_model(tmp_path / "colours.onnx")
+    server = _serve(web.site_files([str(model)]))
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_pages_come_with_the_headers_that_threads_need(site):
+    with urllib.request.urlopen(site + "/") as answer:
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        assert b"featherpose" in answer.read()
+
+
+@pytest.mark.parametrize(
+    "address, kind",
+    [
+        ("/js/page.js", "text/javascript; charset=utf-8"),
+        ("/vendor/ort.wasm.min.mjs", "text/javascript; charset=utf-8"),
+        ("/vendor/ort-wasm-simd-threaded.wasm", "application/wasm"),
+        ("/style.css?v=1", "text/css; charset=utf-8"),
+        ("/models/colours.onnx", "application/octet-stream"),
+        ("/site.json", "application/json"),
+    ],
+)
+def test_files_come_with_their_type(site, address, kind):
+    with urllib.request.urlopen(site + address) as answer:
+        assert answer.headers["Content-Type"] == kind
+        assert int(answer.headers["Content-Length"]) == len(answer.read()) > 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/package.json", "/../cli/web.py", "/js/%2e%2e/%2e%2e/cli/web.py", "/js", "/models/other.onnx", "//etc/passwd"],
+)
+def test_nothing_else_is_given_out(site, address):
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(site + address)
+
+
+def test_models_that_were_asked_for_are_listed_first(runtime, tmp_path):
+    model = write_colour_model(tmp_path / "mine.onnx")
+    files = web.site_files([str(model)])
+    listed = json.loads(files["site.json"])["models"]
+    assert listed[0] == {"name": "mine", "file": "models/mine.onnx", "summary": "colours 7"}
+    assert len(listed) == 1 + sum(entry.path.suffix == ".onnx" for entry in bundled_models().values())
+
+
+def test_a_folder_for_a_web_server_holds_all_that_the_page_asks_for(runtime, tmp_path, capsys):
+    model = write_colour_model(tmp_path / "colours.onnx")
+    out = tmp_path / "site"
+    assert run(["web", "--model", str(model), "--out", str(out)]) == 0
+    assert "any web server" in capsys.readouterr().out
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert all((out / name).is_file() for name in ("style.css", "icon.svg", "js/page.js", "models/colours.onnx"))
+    assert "js/page.js" in page and "http" not in page.lower().replace("http-equiv", "")
+    for script in (out / "js").glob("*.js"):
+        for line in script.read_text(encoding="utf-8").splitlines():
+            if line.startswith("import "):
+                assert (out / "js" / line.split('"')[1]).is_file(), line
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_what_is_wrong_is_told_in_one_sentence(runtime, tmp_path, capsys):
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"x")
+    for arguments, said in (
+        (["--model", str(other)], "runs ONNX files"),
+        (["--model", str(tmp_path / "none.onnx")], "there is no such model file"),
+    ):
+        assert run(["web", "--out", str(tmp_path / "site"), *arguments]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_two_models_of_one_file_name_are_refused(runtime, tmp_path):
+    models = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        models.append(str(write_colour_model(tmp_path / name / "same.onnx")))
+    with pytest.raises(ValueError, match="same file name"):
+        web.site_files(models)
+
+
+def test_a_missing_runtime_names_the_command_that_fetches_it(tmp_path):
+    with pytest.raises(ValueError, match=r"onnxruntime-web 1\.\d+\.\d+, is not there yet.*featherpose web --fetch"):
+        web.vendor_files(tmp_path)
+
+
+def test_fetching_without_npm_says_where_it_comes_from(monkeypatch):
+    monkeypatch.setattr(web.shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="needs npm, which comes with Node"):
+        web.fetch_runtime()
+
+
+def test_a_port_in_use_is_told(runtime, site, capsys):
+    assert run(["web", "--port", site.rsplit(":", 1)[1]]) == 1
+    assert "--port 0" in capsys.readouterr().err
+
+
+def test_the_runtime_is_pinned_by_version_and_checksum():
+    wanted = json.loads((web.PAGE / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    lock = json.loads((web.PAGE / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    for name, version in wanted.items():
+        assert lock[f"node_modules/{name}"]["version"] == version
+    assert all(entry["integrity"].startswith("sha512-") for name, entry in lock.items() if name)
+
+
+# --- the page in a browser --------------------------------------------------------------------------------------------
+
+SCENE = dots((320, 240), (0, 100, 60, 20), (1, 160, 100, 20), (2, 120, 140, 20))
+"""A red, a green and a blue dot, each a cell of the colour model when the whole picture is looked at."""
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """A browser with the page open, and the picture that its camera shows as Python decodes it."""
+    folder = tmp_path_factory.mktemp("page")
+    model = write_colour_model(folder / "colours.onnx")
+    picture = write_y4m(folder / "still.y4m", SCENE)
+    server = _serve(web.site_files([str(model)]))
+    with Chromium(camera=folder / "still.y4m") as browser:
+        browser.address = f"http://127.0.0.1:{server.server_port}/"
+        browser.picture, browser.model, browser.folder = picture, model, folder
+        yield browser
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def page(chromium):
+    """The page, loaded afresh, with the camera allowed and the model ready."""
+    chromium.allow_camera(True)
+    chromium.events.clear()
+    chromium.open(chromium.address)
+    chromium.run("featherpose.ready")
+    assert _alert(chromium) is None
+    return chromium
+
+
+def _alert(page):
+    return page.run(
+        "document.getElementById('alert').hidden ? null : document.getElementById('alert-text').textContent"
+    )
+
+
+def _click(page, selector):
+    page.run(f"document.querySelector({selector!r}).click()")
+
+
+def _rows(page):
+    return json.loads(page.run("featherpose.recording.text({})"))["frames"]
+
+
+def _drop(page, path, kind):
+    """Drops a file onto the page."""
+    content = list(path.read_bytes())
+    page.run(
+        f"(() => {{ const files = new DataTransfer();"
+        f"files.items.add(new File([Uint8Array.from({content})], {path.name!r}, {{type: {kind!r}}}));"
+        "document.dispatchEvent(new DragEvent('drop', {dataTransfer: files, cancelable: true})); })()"
+    )
+
+
+def _distance(row, pose: Pose) -> float:
+    xy = np.array([[joint["x"], joint["y"]] for joint in row["joints"].values()])
+    return float(np.abs(xy - pose.xy).max())
+
+
+@with_chromium
+@pytest.mark.parametrize("smoothing", [True, False])
+def test_the_camera_gives_the_joints_that_python_finds(page, smoothing):
+    tracker = pytest.importorskip("featherpose.runtime.tracker").Tracker
+    if not smoothing:
+        _click(page, "#smoothing")
+    _click(page, "[data-open=camera]")
+    page.wait("featherpose.frames >= 12")
+    rows = _rows(page)[:12]
+    follow = tracker(Predictor(page.model), lock=None, smoothing=smoothing)
+    for row in rows:
+        assert row["state"] == "found"
+        assert _distance(row, follow(page.picture, row["time"])) < 0.5
+    assert _alert(page) is None
+
+
+@with_chromium
+def test_the_page_prints_frames_a_second_and_milliseconds(page):
+    _click(page, "[data-open=camera]")
+    page.wait("Number(document.getElementById('fps').textContent) > 0")
+    shown = {stage: page.run(f"document.getElementById('ms-{stage}').textContent") for stage in ("crop", "network")}
+    assert all(text.endswith(" ms") and float(text[:-3]) > 0 for text in shown.values())
+
+
+@with_chromium
+def test_memory_stays_flat_over_a_thousand_frames(page):
+    _click(page, "[data-open=camera]")
+    page.wait("featherpose.frames >= 1")
+
+    def look(times):
+        count = page.run("featherpose.frames")
+        step = "featherpose.step(1e6 + featherpose.frames / 30)"
+        page.run(f"(async () => {{ for (let i = 0; i < {times}; i++) await {step}; }})()")
+        assert page.run("featherpose.frames") >= count + times
+
+    look(200)
+    heap, process = page.memory()
+    look(1000)
+    heap_after, process_after = page.memory()
+    # 1000 pictures of the network's input are 12 MB, their maps 16 MB; frames of the camera would be 300 MB. The
+    # process also grows by what a canvas without a GPU takes for itself (docs/browser.md).
+    assert heap_after - heap < 2, (heap, heap_after)
+    assert process_after - process < 100, (process, process_after)
+
+
+@with_chromium
+def test_a_refused_camera_gets_a_clear_message(page):
+    page.allow_camera(False)
+    _click(page, "[data-open=camera]")
+    page.wait("!document.getElementById('alert').hidden")
+    assert "camera was refused: allow it in the address bar" in _alert(page)
+    assert page.run("featherpose.source") is None
+
+
+@with_chromium
+def test_a_dropped_photo_gets_pythons_joints_and_a_click_chooses_somebody_else(page):
+    image = dots(
+        (640, 480), (0, 200, 200, 40), (1, 240, 240, 40), (2, 200, 280, 40), (0, 480, 200, 40), (1, 520, 240, 40)
+    )
+    path = page.folder / "photo.png"
+    Image.fromarray(image).save(path)
+    _drop(page, path, "image/png")
+    page.wait("featherpose.frames === 1")
+    predictor = Predictor(page.model)
+    assert _distance(_rows(page)[0], predictor(image)) < 0.05
+
+    page.run(
+        "(() => { const canvas = document.getElementById('canvas'), box = canvas.getBoundingClientRect();"
+        "const scale = Math.min(box.width / 640, box.height / 480);"
+        "const x = box.left + box.width / 2 + (540 - 320) * scale, y = box.top + box.height / 2;"
+        "canvas.dispatchEvent(new MouseEvent('click', {clientX: x, clientY: y})); })()"
+    )
+    page.wait("featherpose.frames === 2")
+    assert _distance(_rows(page)[0], predictor(image, point=(540, 240))) < 0.05
+    assert _distance(_rows(page)[0], predictor(image)) > 20
+
+
+@with_chromium
+def test_the_joints_can_be_downloaded(page, tmp_path):
+    page.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    _click(page, "[data-open=sample]")
+    page.wait("featherpose.frames === 1")
+    page.wait("!document.getElementById('download').disabled")
+    _click(page, "#download")
+    written = tmp_path / "demo.poses.json"
+    for _ in range(200):
+        if written.is_file():
+            break
+        time.sleep(0.05)
+    facts = json.loads(written.read_text(encoding="utf-8"))
+    assert facts["source"] == {"kind": "photo", "name": "demo.png", "size_wh": [640, 480]}
+    assert list(facts["frames"][0]["joints"]) == facts["skeleton"]["joints"] == ["red", "left_green", "right_blue"]
+
+
+@with_chromium
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("broken.onnx", b"\x08\x09\x3a\xff\x7f", "not a readable ONNX file"),
+        ("broken.png", b"\x89PNG not", "cannot read it as a photo"),
+        ("broken.mp4", b"\x00\x00", "cannot play it"),
+    ],
+)
+def test_files_that_cannot_be_read_are_told(page, name, content, said):
+    path = page.folder / name
+    path.write_bytes(content)
+    _drop(page, path, {"png": "image/png", "mp4": "video/mp4"}.get(name.rsplit(".", 1)[1], ""))
+    page.wait("!document.getElementById('alert').hidden")
+    assert said in _alert(page) and name in _alert(page)
+
+
+@with_chromium
+def test_nothing_leaves_the_browser(page):
+    _click(page, "[data-open=camera]")
+    page.wait("featherpose.frames >= 5")
+    asked = [event["params"]["request"] for event in page.events if event["method"] == "Network.requestWillBeSent"]
+    assert len(asked) > 10
+    assert all(request["url"].startswith((page.address, "blob:", "data:")) for request in asked)
+    assert all(request["method"] == "GET" for request in asked)
+    refused = page.run("fetch('http://localhost:9/').then(() => 'sent', (error) => 'refused')")
+    assert refused == "refused"
+    page.run("new Promise((done) => setTimeout(done, 200))")
+    told = [e["params"]["entry"]["text"] for e in page.events if e["method"] == "Log.entryAdded"]
+    assert any("Content Security Policy" in text for text in told), told
+
+
+@with_chromium
+def test_the_bundled_model_finds_the_same_joints_in_the_browser(chromium):
+    bundled = [entry for entry in bundled_models().values() if entry.path.suffix == ".onnx"]
+    if not bundled:
+        pytest.skip("this build of featherpose ships no model")
+    server = _serve(web.site_files([]))
+    try:
+        chromium.open(f"http://127.0.0.1:{server.server_port}/")
+        chromium.run("featherpose.ready")
+        _click(chromium, "[data-open=sample]")
+        chromium.wait("featherpose.frames === 1")
+        assert _distance(_rows(chromium)[0], Predictor()(web.SAMPLE)) < 0.5
+    finally:
+        server.shutdown()
+        server.server_close()
