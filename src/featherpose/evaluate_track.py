@@ -6,7 +6,9 @@ once, in the first frame that shows it, by the box of its joints.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -82,8 +84,8 @@ def synthetic_clips(per_kind: int, first_seed: int = FIRST_SEED, kinds: Sequence
             yield synthetic_clip(kind, seed)
 
 
-def photo_clips(samples: Sequence[Sample], per_motion: int, first_seed: int = FIRST_SEED) -> Iterable[Clip]:
-    """So many clips of each of MOTIONS from as many photos, each photo used once; people in large enough photos only."""
+def photo_clips(samples: Sequence[Sample], per_motion: int, first_seed: int = FIRST_SEED) -> Iterable[tuple[str, Clip]]:
+    """(motion, clip): so many clips of each of MOTIONS, from as many photos whose target has 12 labelled joints."""
     large = [s for s in samples if s.target >= 0 and (s.visibility[s.target] > 0).sum() >= 12]
     order = np.random.default_rng(first_seed).permutation(len(large))
     wanted = len(MOTIONS) * per_motion
@@ -91,7 +93,13 @@ def photo_clips(samples: Sequence[Sample], per_motion: int, first_seed: int = FI
         raise ValueError(f"{wanted} photos with 12 labelled joints of the target are needed, the set has {len(large)}")
     for number, place in enumerate(order[:wanted]):
         motion = list(MOTIONS)[number % len(MOTIONS)]
-        yield photo_clip(read_photo(large[place].photo), large[place], motion, first_seed + number)
+        yield motion, photo_clip(read_photo(large[place].photo), large[place], motion, first_seed + number)
+
+
+def drawn(clip: Clip) -> Clip:
+    """The clip with all its frames in memory to be read several times (0.5 MB a frame)."""
+    frames = [clip.draw(index) for index in range(len(clip))]
+    return replace(clip, draw=lambda index: frames[index])
 
 
 def calmness(tracks: Sequence[Track]) -> dict[str, float]:
@@ -131,3 +139,29 @@ def _mean(values: Sequence[float]) -> float:
     return float(mean(np.array(values, dtype=np.float64)))
 
 
+COLUMNS = (
+    "AR", "wrong", "switches", "reacquire", "missed", "stranger", "false_alarm", "jitter_px_s2", "jitter_body_s2", "lag_ms",
+    "moving_error",
+)  # fmt: skip
+"""What a table shows, in this order."""
+_SHARES = ("wrong", "missed", "stranger", "false_alarm", "moving_error")
+
+
+def shown(name: str, value: float) -> str:
+    """A figure as a cell of a table: shares in per cent (moving_error of the body's size), seconds with two digits."""
+    if not math.isfinite(value):
+        return "-"
+    if name in _SHARES:
+        return f"{100 * value:.1f} %"
+    if name == "reacquire":
+        return f"{value:.2f} s"
+    return f"{value:.0f}" if name == "jitter_px_s2" else f"{value:.3f}" if name == "AR" else f"{value:.1f}"
+
+
+def plain(content):
+    """Nested figures for JSON: rounded to six digits, None for what is not a number."""
+    if isinstance(content, dict):
+        return {key: plain(value) for key, value in content.items()}
+    if isinstance(content, float):
+        return round(content, 6) if math.isfinite(content) else None
+    return content

@@ -20,6 +20,7 @@ VERBS = {
     "synth": ("featherpose.cli.synth:synth", "Draw synthetic people with exact joints."),
     "train": ("featherpose.cli.train:train", "Train a model from a recipe."),
     "evaluate": ("featherpose.cli.evaluate:evaluate", "Measure how good a model is on labelled photos."),
+    "evaluate-track": ("featherpose.cli.track_eval:evaluate_track", "Measure how well one person is followed in clips."),
     "export": ("featherpose.cli.export:export", "Turn a trained model into a file for a runtime."),
     "import": ("featherpose.cli.import_:import_model", "Turn a TFLite file into a featherpose model."),
     "bench": ("featherpose.cli.bench:bench", "Measure how fast models run on this machine."),

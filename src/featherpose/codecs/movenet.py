@@ -341,14 +341,10 @@ class MoveNetCodec:
         if focus_xy is not None:
             weight = _focus(width, height, focus_xy[0] / self.stride, focus_xy[1] / self.stride, self.softening)
             chosen.append(divmod(int((center * weight).argmax()), width))
-        rows, columns = np.nonzero(center >= threshold)
-        for place in np.argsort(-center[rows, columns], kind="stable"):
+        for row, column in _peaks(center, threshold, min_distance):
             if len(chosen) >= limit:
                 break
-            row, column = int(rows[place]), int(columns[place])
-            if _is_peak(center, row, column, min_distance) and all(
-                (row - r) ** 2 + (column - c) ** 2 > min_distance**2 for r, c in chosen
-            ):
+            if all((row - r) ** 2 + (column - c) ** 2 > min_distance**2 for r, c in chosen):
                 chosen.append((row, column))
         people = [self._joints_from(maps, row, column) for row, column in chosen[:limit]]
         if not people:
@@ -372,14 +368,19 @@ MAPS = ("center", "heatmap", "regression", "offset")
 """The maps a network of this kind returns, in the order of an exported graph's outputs."""
 
 
-def _is_peak(values: np.ndarray, row: int, column: int, reach: float) -> bool:
-    """Whether no cell of (H, W) values within `reach` cells is larger."""
-    steps = int(reach)
-    window = values[max(row - steps, 0) : row + steps + 1, max(column - steps, 0) : column + steps + 1]
-    rows = np.arange(max(row - steps, 0), max(row - steps, 0) + window.shape[0]) - row
-    columns = np.arange(max(column - steps, 0), max(column - steps, 0) + window.shape[1]) - column
-    near = rows[:, None] ** 2 + columns[None, :] ** 2 <= reach**2
-    return bool((window[near] <= values[row, column]).all())
+MOST_CELLS = 512
+"""Cells of the centre map that are looked at for peaks; people fill some ten each."""
+
+
+def _peaks(values: np.ndarray, threshold: float, reach: float) -> list[tuple[int, int]]:
+    """(row, column) of the cells of (H, W) values that reach the threshold and no cell within `reach` exceeds, best first."""
+    rows, columns = np.nonzero(values >= threshold)
+    height = values[rows, columns]
+    best = np.argsort(-height, kind="stable")[:MOST_CELLS]
+    rows, columns, height = rows[best], columns[best], height[best]
+    near = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2 <= reach**2
+    top = ~(near & (height > height[:, None])).any(axis=1)
+    return list(zip(rows[top].tolist(), columns[top].tolist(), strict=True))
 
 
 def _boxes(points: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

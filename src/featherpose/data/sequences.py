@@ -125,7 +125,9 @@ WALK = 1.2
 """Metres a second."""
 
 
-def _somebody(rng: np.random.Generator, *path: tuple[float, float, float], place: tuple[float, float] = (0, 0)) -> Actor:
+def _somebody(
+    rng: np.random.Generator, *path: tuple[float, float, float], place: tuple[float, float] = (0, 0)
+) -> Actor:
     """Somebody who stands, or walks along a path."""
     figure = replace(random_figure(rng, "stand"), heading=float(rng.normal(0, 25)))
     return Actor(figure, path or ((0.0, *place),), steps=random_pose(rng, "walk"))
@@ -136,7 +138,9 @@ def _gesturing(rng: np.random.Generator, seconds: float, every: float, place: tu
     actor = _somebody(rng, place=place)
     kinds = ("stand", "arms_raised", "arms_raised", "squat", "lunge", "arms_raised")
     times = np.arange(0.0, seconds + every, every)
-    return replace(actor, gestures=tuple((float(t), random_pose(rng, str(rng.choice(kinds)))) for t in times), steps=None)
+    return replace(
+        actor, gestures=tuple((float(t), random_pose(rng, str(rng.choice(kinds)))) for t in times), steps=None
+    )
 
 
 def _alone(rng: np.random.Generator) -> tuple[list[Actor], float]:
@@ -184,7 +188,9 @@ def _hidden(rng: np.random.Generator) -> tuple[list[Actor], float]:
     """The target walks behind something wide, stays there, and comes out on either side; somebody else stands about."""
     side, out = rng.choice([-1.0, 1.0], 2)
     wait = float(rng.uniform(0.3, 1.5))
-    target = _somebody(rng, (0.5, side * 1.7, 0.0), (1.9, 0.0, 0.0), (1.9 + wait, 0.0, 0.0), (3.4 + wait, out * 1.7, 0.0))
+    target = _somebody(
+        rng, (0.5, side * 1.7, 0.0), (1.9, 0.0, 0.0), (1.9 + wait, 0.0, 0.0), (3.4 + wait, out * 1.7, 0.0)
+    )
     return [target, _gesturing(rng, 6.0, 0.9, place=(float(rng.choice([-1, 1])) * 1.9, -1.2))], 3.8 + wait
 
 
@@ -192,7 +198,12 @@ def _leaving(rng: np.random.Generator) -> tuple[list[Actor], float]:
     """Alone; out of the picture and back, so that some frames are empty."""
     side, back = rng.choice([-1.0, 1.0], 2)
     away = float(rng.uniform(1.0, 2.0))
-    path = ((0.4, -side * 0.5, 0.0), (2.4, side * 4.2, 0.0), (2.4 + away, back * 4.2, 0.0), (4.4 + away, -back * 0.5, 0.0))
+    path = (
+        (0.4, -side * 0.5, 0.0),
+        (2.4, side * 4.2, 0.0),
+        (2.4 + away, back * 4.2, 0.0),
+        (4.4 + away, -back * 0.5, 0.0),
+    )
     return [_somebody(rng, *path)], 4.8 + away
 
 
@@ -207,7 +218,9 @@ def _crowd(rng: np.random.Generator) -> tuple[list[Actor], float]:
     actors = []
     for lane in rng.permutation([-1.8, -0.9, 0.0, 0.8]):
         corners = rng.uniform(-1.8, 1.8, 4)
-        times = np.concatenate([[0.2], 0.2 + np.cumsum(np.abs(np.diff(corners)) / (WALK * rng.uniform(0.7, 1.2)) + 0.1)])
+        times = np.concatenate(
+            [[0.2], 0.2 + np.cumsum(np.abs(np.diff(corners)) / (WALK * rng.uniform(0.7, 1.2)) + 0.1)]
+        )
         actors.append(_somebody(rng, *((float(t), float(x), float(lane)) for t, x in zip(times, corners, strict=True))))
     return actors, 5.0
 

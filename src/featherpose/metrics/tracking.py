@@ -5,6 +5,7 @@ Every figure is taken from a `Track`: what came out for each frame of a clip, be
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -107,7 +108,7 @@ def following(tracks: Sequence[Track]) -> dict[str, float]:
         others = (seen[:, 1:] >= TRACKABLE).any(axis=1)
         stranger.append(on[gone & others] > 0)
         held = [person for person in on if person >= 0]
-        switches.append(sum(a == 0 and b > 0 for a, b in zip(held, held[1:], strict=False)))
+        switches.append(sum(a == 0 and b > 0 for a, b in itertools.pairwise(held)))
         for start, end in _returns(there, gone):
             back = np.flatnonzero(on[start:end] == 0)
             missed.append(len(back) == 0)

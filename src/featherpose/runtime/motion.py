@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from featherpose.geometry import box_of_points
 from featherpose.pose import Pose
-from featherpose.skeletons import canonical_joint_name
+from featherpose.skeletons import Skeleton, canonical_joint_name
 
 VELOCITY_SECONDS = 0.15
 """Time constant of a body's velocity: long enough to forget one frame's error, short enough to turn with a walker."""
@@ -156,25 +157,38 @@ CLOTHES = (
 """Parts of a body whose colour tells people apart: chest, belly, thighs; the shares of the way down that are looked at."""
 
 
+GRID = 4
+"""Points across and down each part of CLOTHES."""
+
+
 def colours_of(image: np.ndarray, pose: Pose, threshold: float = 0.2) -> np.ndarray:
     """(4, 3) RGB in [0, 1] of the clothes: the mean colour of each of CLOTHES, NaN where its joints do not count.
 
     image: (H, W, 3) uint8 RGB; pose: in its pixels.
     """
-    colours = np.full((len(CLOTHES), 3), np.nan)
-    place = {canonical_joint_name(name): k for k, name in enumerate(pose.skeleton.joints)}
-    height, width = image.shape[:2]
-    for row, (*corners, (first, last)) in enumerate(CLOTHES):
-        if not all(name in place and pose.score[place[name]] > threshold for name in corners):
-            continue
-        a, b, c, d = (pose.xy[place[name]].astype(np.float64) for name in corners)
-        across, down = np.linspace(0.2, 0.8, 4)[:, None, None], np.linspace(first, last, 4)[None, :, None]
-        xy = (1 - down) * ((1 - across) * a + across * b) + down * ((1 - across) * c + across * d)  # (4, 4, 2)
-        column, row_of = np.floor(xy).astype(np.int64).reshape(-1, 2).T
-        inside = (column >= 0) & (column < width) & (row_of >= 0) & (row_of < height)
-        if inside.any():
-            colours[row] = image[row_of[inside], column[inside]].mean(axis=0) / 255
-    return colours
+    weight, corners = _places(pose.skeleton)
+    counts = np.array([len(some) > 0 and (pose.score[some] > threshold).all() for some in corners])
+    place = np.floor(weight @ pose.xy).astype(np.int64).reshape(len(CLOTHES), GRID * GRID, 2)
+    inside = ((place >= 0) & (place < (image.shape[1], image.shape[0]))).all(axis=2) & counts[:, None]
+    number = inside.sum(axis=1)
+    place = np.where(inside[..., None], place, 0)
+    seen = np.where(inside[..., None], image[place[..., 1], place[..., 0]], 0).sum(axis=1)  # (4, 3)
+    return np.where(number[:, None] > 0, seen / (255.0 * np.maximum(number, 1)[:, None]), np.nan)
+
+
+@lru_cache(maxsize=8)
+def _places(skeleton: Skeleton) -> tuple[np.ndarray, tuple[list[int], ...]]:
+    """(4 x 16, K) shares of the joints in each point that is looked at, and the joints of each part; none: unknown."""
+    place = {canonical_joint_name(name): k for k, name in enumerate(skeleton.joints)}
+    weight, corners = np.zeros((len(CLOTHES), GRID, GRID, len(skeleton))), []
+    across, down = np.linspace(0.2, 0.8, GRID)[:, None], np.linspace(0.0, 1.0, GRID)[None, :]
+    for part, (*names, (first, last)) in zip(weight, CLOTHES, strict=True):
+        corners.append([place[name] for name in names] if all(name in place for name in names) else [])
+        low = first + (last - first) * down
+        shares = ((1 - low) * (1 - across), (1 - low) * across, low * (1 - across), low * across)
+        for k, share in zip(corners[-1], shares, strict=False):
+            part[..., k] += share
+    return weight.reshape(-1, len(skeleton)), tuple(corners)
 
 
 def colour_likeness(first: np.ndarray | None, second: np.ndarray | None) -> float | None:
@@ -184,3 +198,9 @@ def colour_likeness(first: np.ndarray | None, second: np.ndarray | None) -> floa
     squared = ((first - second) ** 2).mean(axis=1)
     known = ~np.isnan(squared)
     return float(np.exp(-squared[known].mean() / COLOUR_SPREAD**2)) if known.any() else None
+
+
+def match(motion: Motion, pose: Pose, timestamp: float, colours: np.ndarray | None, clothes: float) -> float:
+    """How well a pose fits a body, at most 1: its likeness, less up to `clothes` where the clothes differ."""
+    dressed = colour_likeness(motion.colours, colours) if clothes else None
+    return likeness(motion, pose, timestamp) - (0.0 if dressed is None else clothes * (1 - dressed))

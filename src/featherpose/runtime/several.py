@@ -5,18 +5,25 @@ The network's maps hold everybody in its view already: one pass serves all, only
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from featherpose.codecs import build_codec
 from featherpose.geometry import crop_map, invert, transform, warp
 from featherpose.pose import Pose
-from featherpose.runtime.motion import alike
+from featherpose.runtime.motion import Motion, alike, begin, colours_of, evidence, match, moved_on, overlap
+from featherpose.runtime.one_euro import OneEuro
+from featherpose.runtime.photos import as_image
 from featherpose.runtime.predictor import Predictor
+from featherpose.runtime.smart_crop import smart_crop, whole_frame
 
 DOUBLE = 0.5
 """Likeness from which two poses of one frame are one person: COCO's loosest OKS. A guess that held on the clips."""
+FREE = 0.2
+"""Most overlap of two people's boxes at which the clothes of each are seen."""
 
 
 def look_several(
@@ -94,3 +101,122 @@ def assign(value: np.ndarray, least: float) -> list[tuple[int, int]]:
             column = before[column]
     pairs = [(int(owner[column]) - 1, column - 1) for column in range(1, columns + 1) if owner[column]]
     return sorted((row, column) for row, column in pairs if value[row, column] >= least)
+
+
+def clothes_of(image: np.ndarray, poses: Sequence[Pose]) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """The colours of everybody's clothes, and the same with None for those who do not stand free of each other.
+
+    The first is for comparing, the second for learning: where two overlap, the one behind shows the other's clothes.
+    """
+    seen = [colours_of(image, pose) for pose in poses]
+    boxes = [pose.xy for pose in poses]
+    free = [all(i == j or overlap(a, b, 0.0) < FREE for j, b in enumerate(boxes)) for i, a in enumerate(boxes)]
+    return seen, [colours if alone else None for colours, alone in zip(seen, free, strict=True)]
+
+
+@dataclass
+class _Person:
+    """Somebody who has a number."""
+
+    motion: Motion
+    smoothing: OneEuro | None
+
+
+class SeveralTracker:
+    """Follows everybody, each under a number that stays: `SeveralTracker(predictor)(frame, timestamp) -> {id: Pose}`.
+
+    One look at the whole frame serves all, so people must be large enough in it; `refine` looks at each more closely.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        *,
+        limit: int = 6,
+        smoothing: OneEuro | bool = True,
+        refine: bool = False,
+        found: float = 0.25,
+        same: float = 0.2,
+        memory: float = 1.0,
+        clothes: float = 0.6,
+    ) -> None:
+        """limit: most people in a frame. smoothing: as Tracker takes it. refine: a second look at each, in one batch.
+
+        found: least evidence (motion.evidence) of a new person. same: least value (motion.match) of a known one.
+        memory: seconds for which a number waits for its person. clothes: what different clothes take off that value.
+        """
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1 person, got {limit}")
+        if predictor.spec.outputs != "raw":
+            raise ValueError(
+                f"model '{predictor.spec.name}' has its decoding inside and finds one person; export it with --raw"
+            )
+        self.predictor, self.limit, self.refine = predictor, limit, refine
+        self.found, self.same, self.memory, self.clothes = found, same, memory, clothes
+        self._filter = (OneEuro() if smoothing else None) if isinstance(smoothing, bool) else smoothing
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everybody; numbers start again from 1."""
+        self.poses: dict[int, Pose] = {}
+        """The last frame's answer."""
+        self._people: dict[int, _Person] = {}
+        self._next, self._time, self._size_wh = 1, None, None
+
+    def __call__(self, frame: np.ndarray | None, timestamp: float) -> dict[int, Pose]:
+        """Number -> pose, smoothed, of everybody seen in this frame; frames and times as Tracker takes them."""
+        image = None if frame is None else as_image(frame)
+        if not math.isfinite(timestamp):
+            raise ValueError(f"a timestamp must be a number of seconds, got {timestamp}")
+        if timestamp == self._time:
+            return self.poses
+        size_wh = None if image is None else (image.shape[1], image.shape[0])
+        if (self._time is not None and timestamp < self._time) or (size_wh and self._size_wh not in (None, size_wh)):
+            self.reset()
+        self._time, self._size_wh = float(timestamp), size_wh or self._size_wh
+        self.poses = {} if image is None else self._look(image)
+        return self.poses
+
+    def _look(self, image: np.ndarray) -> dict[int, Pose]:
+        poses = look_several(self.predictor, image, whole_frame(self._size_wh), self.limit)
+        poses = [pose for pose in poses if evidence(pose) >= self.found]
+        if self.refine:
+            poses = self._closer(image, poses)
+        seen, learned = clothes_of(image, poses)
+        people = {k: p for k, p in self._people.items() if self._time - p.motion.seen_at <= self.memory}
+        value = [
+            [
+                match(person.motion, pose, self._time, colours, self.clothes)
+                for pose, colours in zip(poses, seen, strict=True)
+            ]
+            for person in people.values()
+        ]
+        numbers = list(people)
+        pairs = assign(np.array(value).reshape(len(people), len(poses)), self.same)
+        number_of = {index: numbers[row] for row, index in pairs}
+        answer = {}
+        for index, pose in enumerate(poses):
+            number = number_of.get(index)
+            if number is None:
+                number, self._next = self._next, self._next + 1
+                motion = begin(pose, self._time, learned[index])
+                people[number] = _Person(motion, None if self._filter is None else self._filter.copy())
+            else:
+                people[number].motion = moved_on(people[number].motion, pose, self._time, learned[index])
+            answer[number] = self._smoothed(people[number], pose)
+        self._people = people
+        return answer
+
+    def _closer(self, image: np.ndarray, poses: list[Pose]) -> list[Pose]:
+        """Everybody once more, each in a square of their own; whoever is not the same there stays as first seen."""
+        threshold = self.predictor.spec.joint_threshold
+        regions = [smart_crop(pose, self._size_wh, threshold) for pose in poses]
+        again = self.predictor.look_batch([image] * len(poses), regions)
+        return without_doubles([b if alike(a, b) >= DOUBLE else a for a, b in zip(poses, again, strict=True)])
+
+    def _smoothed(self, person: _Person, pose: Pose) -> Pose:
+        if person.smoothing is None:
+            return pose
+        seen = pose.score > self.predictor.spec.joint_threshold
+        xy = person.smoothing(pose.xy, self._time, person.motion.size, score=pose.score, seen=seen)
+        return replace(pose, xy=xy)

@@ -16,19 +16,19 @@ from featherpose.geometry import square_around
 from featherpose.pose import Pose
 from featherpose.runtime.motion import (
     Motion,
+    alike,
     begin,
     colour_likeness,
-    colours_of,
     counted,
     evidence,
-    likeness,
+    match,
     moved_on,
     overlap,
 )
 from featherpose.runtime.one_euro import OneEuro
 from featherpose.runtime.photos import as_image
 from featherpose.runtime.predictor import Predictor, _checked_box, _checked_point
-from featherpose.runtime.several import assign, look_several
+from featherpose.runtime.several import DOUBLE, assign, clothes_of, look_several
 from featherpose.runtime.smart_crop import smart_crop, whole_frame
 
 STATES = ("found", "uncertain", "lost")
@@ -154,10 +154,9 @@ class Tracker:
 
     def _look(self, image: np.ndarray) -> None:
         if self._start is not None:
+            (kind, where), self._start = self._start, None  # a place that is refused is not tried again
             self._forget()
-            kind, where = self._start
             pose = self._first_at(image, kind, where)
-            self._start = None
             self._seen(pose) if self._is_somebody(pose) else self._not_seen()
         elif self.lock is None:
             self._follow_plainly(image)
@@ -196,7 +195,8 @@ class Tracker:
         region = smart_crop(pose, self._size_wh, self.predictor.spec.joint_threshold)
         if np.array_equal(region, whole_frame(self._size_wh)):
             return pose
-        return self.predictor.look(image, region, focus_xy=begin(pose, self._time).centre_at(self._time))
+        closer = self.predictor.look(image, region, focus_xy=begin(pose, self._time).centre_at(self._time))
+        return closer if alike(pose, closer) >= DOUBLE else pose
 
     def _follow_plainly(self, image: np.ndarray) -> None:
         """The official rule: one look at the last crop, whoever is nearest its middle."""
@@ -242,31 +242,27 @@ class Tracker:
     def _mine(self, image: np.ndarray, poses: list[Pose]) -> Pose | None:
         """Shares the poses out among the person followed and their neighbours; theirs, or None."""
         tracks = [self._motion, *self._others]
-        clothes = [colours_of(image, pose) for pose in poses] if self.lock.clothes else [None] * len(poses)
-        value = np.array([[self._value(t, p, c) for p, c in zip(poses, clothes, strict=True)] for t in tracks])
+        clothes, learned = clothes_of(image, poses)
+        weight = self.lock.clothes
+        value = np.array(
+            [[match(t, p, self._time, c, weight) for p, c in zip(poses, clothes, strict=True)] for t in tracks]
+        )
         pairs = dict(assign(value.reshape(len(tracks), len(poses)), self.lock.same))
         taken = {index for row, index in pairs.items() if row > 0}
         mine = pairs.get(0)
         if mine is None:
             mine = self._come_back(poses, clothes, taken)
-        # Clothes are learned only from those who stand free of each other.
-        free = [all(i == j or overlap(p.xy, q.xy, 0.0) < FREE for j, q in enumerate(poses)) for i, p in enumerate(poses)]
-        clothes = [c if f else None for c, f in zip(clothes, free, strict=True)]
         others = [
-            moved_on(track, poses[pairs[row]], self._time, clothes[pairs[row]]) if row in pairs else track
+            moved_on(track, poses[pairs[row]], self._time, learned[pairs[row]]) if row in pairs else track
             for row, track in enumerate(self._others, 1)
         ]
         if mine is not None:  # somebody is known to be another only while the target is seen beside them
             rest = [index for index in range(len(poses)) if index not in taken and index != mine]
-            others += [begin(poses[i], self._time, clothes[i]) for i in rest if self._is_somebody(poses[i])]
-        self._others = [track for track in others if self._time - track.seen_at <= self.lock.others]
-        self._clothes = None if mine is None else clothes[mine]
+            others += [begin(poses[i], self._time, learned[i]) for i in rest if self._is_somebody(poses[i])]
+        others = [track for track in others if self._time - track.seen_at <= self.lock.others]
+        self._others = sorted(others, key=lambda track: -track.seen_at)[: 2 * self.lock.people]
+        self._clothes = None if mine is None else learned[mine]
         return None if mine is None else poses[mine]
-
-    def _value(self, motion: Motion, pose: Pose, clothes: np.ndarray | None) -> float:
-        """Likeness, less up to `lock.clothes` where the clothes differ."""
-        alike = colour_likeness(motion.colours, clothes)
-        return likeness(motion, pose, self._time) - (0.0 if alike is None else self.lock.clothes * (1 - alike))
 
     def _come_back(self, poses: list[Pose], clothes: list, taken: set[int]) -> int | None:
         """Index of the pose, not a neighbour's, that may be the person after some time unseen; the nearest of several."""
@@ -280,11 +276,11 @@ class Tracker:
             again = begin(pose, self._time)
             away = float(np.linalg.norm(again.centre_at(self._time) - motion.centre_at(self._time)))
             change = max(again.size / motion.size, motion.size / again.size)
-            alike = colour_likeness(motion.colours, clothes[index])
-            if alike is None:  # without clothes to tell by, it is too early while others are about
+            dressed = colour_likeness(motion.colours, clothes[index]) if lock.clothes else None
+            if dressed is None:  # without clothes to tell by, it is too early while others are about
                 strange = bool(self._others) and unseen < lock.patience
             else:
-                strange = alike < lock.same_clothes
+                strange = dressed < lock.same_clothes
             near = away <= reach and change <= lock.size_change
             if index not in taken and near and not strange and self._is_somebody(pose):
                 fits.append((away / reach + 0.5 * (change - 1), index))
@@ -318,8 +314,6 @@ class Tracker:
         self.pose = replace(pose, xy=motion.at(self._time), score=pose.score * UNCERTAIN_SCORE)
 
 
-FREE = 0.2
-"""Most overlap of two people's boxes at which the clothes of each are seen."""
 OFFICIAL_LEAST_SCORE = 0.25
 """tfjs: below this mean score of the joints that count, the next look is at the whole frame."""
 UNCERTAIN_SCORE = 0.5
