@@ -116,7 +116,7 @@ def report_text(report: dict) -> str:
         lines[-1] += f"{len(report['unreadable'])}."
     lines += ["", "## Agreement with human labels", ""]
     rows = [["everybody", agreement["people"], *(_text(v) for v in agreement["figures"].values())]]
-    if agreement["targets_only"]:
+    if agreement["targets_only"] and report["targets"] < report["people"]:
         count = report["targets"]
         rows.append(["targets of the photos", count, *(_text(v) for v in agreement["targets_only"].values())])
     lines += table(["", "people", *FIGURES], rows)
@@ -137,6 +137,7 @@ def report_text(report: dict) -> str:
         counts = joints.get(joint, {"human": 0, "teacher": 0, "both": 0})
         cells = [joint, row["count"], *(_text(row[k]) for k in ("oks", "box_0.05", "box_0.1", "error_at_160"))]
         limits = ["never" if t[key] is None else f"{t[key]:.2f}" for key in ("score", "score_of_all")]
+        limits[1] = limits[1] if t["judged_by"] else ""
         rows.append([*cells, *limits, t["reason"], *counts.values()])
     head = ["joint", "compared", "OKS", "within .05 box", "within .1 box", "error, px at 160", "threshold"]
     head += ["by all labelled", "why"]
