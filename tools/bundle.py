@@ -64,8 +64,8 @@ def main() -> None:
             "parameters": count_parameters(network),
         },
     )  # fmt: skip
-    path, parity = export_onnx(network, spec, WEIGHTS / f"{asked.name}.onnx", half=True,
-                               data=asked.data / "coco_person" / "val")  # fmt: skip
+    path = WEIGHTS / f"{asked.name}.onnx"
+    spec, parity = export_onnx(network, spec, path, half=True, data=asked.data / "coco_person" / "val")
     print(path, parity)
     results = {name: _evaluate(path, asked.data / name) for name in SETS}
     (WEIGHTS / f"{asked.name}.md").write_text(card(spec, results, path, asked.notes), encoding="utf-8")
