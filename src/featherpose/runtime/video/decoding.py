@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from featherpose.geometry import letterbox, warp
@@ -68,8 +69,8 @@ class FileReader:
         if not videos:
             kinds = ", ".join(sorted({stream.type for stream in streams})) or "nothing"
             raise ValueError(f"{self._name}: has no video stream, only {kinds}")
-        video = streams.best("video") if hasattr(streams, "best") else videos[0]
-        video = videos[0] if video is None or _is_cover(video) else video
+        best = streams.best("video")
+        video = best if best in videos else videos[0]
         sounds = [stream for stream in streams.audio if stream.codec_context is not None]
         self.audio = sounds[0] if sounds else None
         # Frame threads cost some frames of delay, which nobody notices here, and use every core.
@@ -212,8 +213,8 @@ class FileReader:
         kinds = container.format.name.split(",")
         reached, announced, tolerance = float(self._reached), None, 0.5
         if "mp4" in kinds:  # every packet has its place in the index; MP4s with an edit list are longer than they play
-            index = getattr(video, "index_entries", None)
-            if index is not None and len(index) and self._last_dts is not None:
+            index = video.index_entries
+            if len(index) and self._last_dts is not None:
                 missing = float((index[len(index) - 1].timestamp - self._last_dts) * video.time_base)
                 announced, tolerance = reached + missing, 2.5 * float(self._step)
         elif "avi" in kinds:
@@ -227,8 +228,7 @@ class FileReader:
     # --- one picture --------------------------------------------------------------------------------------------------
 
     def _duration_of(self, picture: av.VideoFrame) -> Fraction:
-        ticks = getattr(picture, "duration", None)
-        return Fraction(ticks) * picture.time_base if ticks else self._step
+        return picture.duration * Fraction(picture.time_base) if picture.duration else self._step
 
     def _rgb(self, picture: av.VideoFrame) -> np.ndarray:
         """(H, W, 3) uint8 RGB at the size that was announced, turned and with square pixels."""
@@ -241,10 +241,7 @@ class FileReader:
             image = cv2.resize(image, _square_size((picture.width, picture.height), aspect))
         image = turned(image, display_turn(picture))
         height, width = image.shape[:2]
-        if (
-            width,
-            height,
-        ) != self._size_wh:  # a stream that changes its size: everything stays in the first one's pixels
+        if (width, height) != self._size_wh:  # a stream that changes its size stays in the first one's pixels
             image = warp(image, letterbox((width, height), self._size_wh), self._size_wh)
         return image
 
@@ -343,8 +340,7 @@ def _open(name: str, url: bool):
 
 def codec_name(stream) -> str:
     """What a stream is in, whichever library decodes it: av1 and not libdav1d, mp3 and not mp3float."""
-    codec = stream.codec_context.codec
-    return getattr(codec, "canonical_name", codec.name)
+    return stream.codec_context.codec.canonical_name
 
 
 def _begins_like_mp4(name: str) -> bool:
@@ -354,8 +350,7 @@ def _begins_like_mp4(name: str) -> bool:
 
 def _is_cover(stream) -> bool:
     """Whether a "video" is the picture on a piece of music."""
-    disposition = getattr(stream, "disposition", 0)
-    return bool(int(disposition) & 0x400)  # AV_DISPOSITION_ATTACHED_PIC
+    return Disposition.attached_pic in stream.disposition
 
 
 def _clock_starts_anywhere(kind) -> bool:

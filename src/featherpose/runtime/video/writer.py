@@ -102,11 +102,7 @@ class VideoWriter:
         frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), "rgb24")
         frame = self._converter.reformat(frame, format="yuv420p", dst_colorspace=ITU709, dst_color_range=LIMITED)
         frame.pts, frame.time_base = tick, self._time_base
-        if duration > 0 and hasattr(frame, "duration"):
-            with contextlib.suppress(
-                AttributeError
-            ):  # read-only in older PyAV: the last frame's length is a guess there
-                frame.duration = round(duration / self._time_base)
+        frame.duration = round(duration / self._time_base)  # counts for the last one, where no other follows
         self._container.mux(self._video.encode(frame))
 
     def write_audio(self, packet: av.Packet, offset: float) -> None:
