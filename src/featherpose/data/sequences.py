@@ -166,6 +166,12 @@ def _crossing(rng: np.random.Generator) -> tuple[list[Actor], float]:
     return actors, 5.0
 
 
+def _alike(rng: np.random.Generator) -> tuple[list[Actor], float]:
+    """As `_crossing`, in the same clothes."""
+    (target, other), seconds = _crossing(rng)
+    return [target, replace(other, figure=replace(other.figure, look=target.figure.look))], seconds
+
+
 def _meeting(rng: np.random.Generator) -> tuple[list[Actor], float]:
     """Two meet, stand half behind one another, and go back to where they came from."""
     side, depth = rng.choice([-1.0, 1.0]), float(rng.choice([-0.6, 0.6]))
@@ -201,6 +207,8 @@ def _leaving(rng: np.random.Generator) -> tuple[list[Actor], float]:
     path = (
         (0.4, -side * 0.5, 0.0),
         (2.4, side * 4.2, 0.0),
+        (2.41, side * 4.2, 30.0),  # round behind the camera
+        (2.39 + away, back * 4.2, 30.0),
         (2.4 + away, back * 4.2, 0.0),
         (4.4 + away, -back * 0.5, 0.0),
     )
@@ -232,7 +240,7 @@ def _empty(rng: np.random.Generator) -> tuple[list[Actor], float]:
 CLIPS: dict[str, Callable[[np.random.Generator], tuple[list[Actor], float]]] = {
     "alone": _alone, "gestures": _gestures, "still": _still, "crossing": _crossing, "meeting": _meeting,
     "overtaking": _overtaking, "hidden": _hidden, "leaving": _leaving, "left with another": _left_with, "crowd": _crowd,
-    "empty": _empty,
+    "empty": _empty, "alike": _alike,
 }  # fmt: skip
 """Kind of clip -> function that draws its actors (the target first) and its length in seconds."""
 

@@ -42,8 +42,8 @@ class Lock:
     """Least evidence (motion.evidence) to find somebody."""
     kept: float = 0.2
     """Least evidence to stay with somebody."""
-    same: float = 0.3
-    """Least likeness (motion.likeness) of a pose to the person followed."""
+    same: float = 0.2
+    """Least value (motion.match) of a pose for the person followed."""
     patience: float = 0.5
     """So long after they were last seen somebody is uncertain, then lost."""
     memory: float = 3.0
