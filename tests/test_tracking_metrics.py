@@ -27,9 +27,8 @@ def track(on, seen, other=True, found=None):
         visibility.append([[2, 2] if here else [0, 0]] + ([[2, 2]] if other else []))
         area.append([5000.0 * here] + ([5000.0] if other else []))
     said = np.array([letter != "." for letter in on]) if found is None else np.array(found)
-    return Track(
-        "hand", TWO, np.arange(len(on)) / 10, xy, np.ones(xy.shape[:2]), said, np.array(truth), np.array(visibility), np.array(area)
-    )  # fmt: skip
+    times, score = np.arange(len(on)) / 10, np.ones(xy.shape[:2])
+    return Track("hand", TWO, times, xy, score, said, np.array(truth), np.array(visibility), np.array(area))
 
 
 def test_similarity_is_oks_by_hand():

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from featherpose.codecs import build_codec
 from featherpose.geometry import crop_map, invert, transform, warp
 from featherpose.pose import Pose
 from featherpose.runtime.motion import Motion, alike, begin, colours_of, evidence, match, moved_on, overlap
@@ -47,9 +46,8 @@ def look_several(
         return [predictor.look(image, region_xyxy)]
     outputs = predictor.backend.run(warp(image, to_input, spec.input_size)[None])
     maps = {name: values[0] for name, values in outputs.items()}
-    codec = build_codec(spec.codec, spec.input_size, len(spec.skeleton))
     focus = None if focus_xy is None else tuple(transform(to_input, np.asarray(focus_xy, np.float64)))
-    xy, score, pose_score = codec.decode_several(maps, limit, threshold=threshold, focus_xy=focus)
+    xy, score, pose_score = predictor._codec.decode_several(maps, limit, threshold=threshold, focus_xy=focus)
     to_photo = invert(to_input)
     poses = [
         Pose(transform(to_photo, xy[n].astype(np.float64)), score[n], spec.skeleton, float(pose_score[n]), region_xyxy)
