@@ -1,7 +1,7 @@
 """Training photos per second: with loading and targets, against the network's step alone on one prepared batch.
 
-    OMP_WAIT_POLICY=passive python benchmarks/train_speed.py recipes/lite.toml --size 128 192 --freeze 4 0
-    OMP_WAIT_POLICY=passive python benchmarks/train_speed.py recipes/lite.toml --preset article
+    OMP_WAIT_POLICY=passive python benchmarks/train_speed.py recipes/lite-start.toml --size 128 192 --freeze 4 0
+    OMP_WAIT_POLICY=passive python benchmarks/train_speed.py recipes/lite-start.toml --preset article
 
 Both are timed in turn, several times, so that whatever else the machine does hits them alike; the ratio is the figure
 to quote. Two clocks run: the one on the wall, and the processor time of all threads, which on a shared machine tells
@@ -41,8 +41,9 @@ def main() -> None:
             for size in options.size:
                 alone, whole = measure(preset, freeze, size, options)
                 wall, cpu = ([w[i] / a[i] for w, a in zip(whole, alone, strict=True)] for i in (0, 1))
-                print(f"| {preset} | {freeze} | {size} | {median(a[0] for a in alone):.0f} "
-                      f"| {median(w[0] for w in whole):.0f} | {spread(wall)} | {spread(cpu)} |", flush=True)  # fmt: skip
+                speeds = [f"{median(r[0] for r in rates):.0f}" for rates in (alone, whole)]
+                cells = [preset, freeze, size, *speeds, spread(wall), spread(cpu)]
+                print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 def spread(values: list[float]) -> str:
