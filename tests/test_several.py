@@ -15,7 +15,7 @@ from featherpose.runtime.motion import (
     colours_of,
     evidence,
     likeness,
-    match,
+    matches,
     moved_on,
     overlap,
     size_of,
@@ -117,7 +117,8 @@ def test_the_same_person_twice_is_a_double_and_a_neighbour_is_not():
     twice = pose(102, 201)
     kept = without_doubles([pose(100), twice, pose(130)])
     assert [p.xy[0, 0] for p in kept] == [100, 130]
-    assert alike(pose(100), twice) > 0.8 > 0.2 > alike(pose(100), pose(130))
+    same = alike([pose(100), twice, pose(130)])
+    assert same[0, 1] > 0.8 > 0.2 > same[0, 2] and same[0, 0] == pytest.approx(1)
 
 
 def everybody(track, backend, scenes, start=0.0):
@@ -240,20 +241,31 @@ def test_overlap_by_hand():
 def test_clothes_are_seen_part_by_part():
     image = np.zeros((400, 480, 3), np.uint8)
     image[:200], image[200:] = (255, 0, 0), (0, 0, 255)  # hips at 200: red above, blue below
-    colours = colours_of(image, pose(100))
+    (colours,) = colours_of(image, [pose(100)])
     np.testing.assert_allclose(colours, [[1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]])
     score = np.full(17, 0.9)
     score[COCO17.index("left_knee")] = 0.1
-    unsure = colours_of(image, Pose(person(100), score, COCO17))
+    (unsure,) = colours_of(image, [Pose(person(100), score, COCO17)])
     assert np.isnan(unsure[2]).all() and not np.isnan(unsure[3]).any()
-    assert np.isnan(colours_of(image, pose(-500))).all(), "out of the picture nothing is seen"
+    assert np.isnan(colours_of(image, [pose(-500)])).all(), "out of the picture nothing is seen"
 
 
 def test_different_clothes_lower_a_match_and_unknown_ones_do_not():
     red, blue = np.tile([1.0, 0, 0], (4, 1)), np.tile([0, 0, 1.0], (4, 1))
     assert colour_likeness(red, red) == 1 and colour_likeness(red, blue) < 0.01
-    assert colour_likeness(red, None) is None and colour_likeness(red, np.full((4, 3), np.nan)) is None
+    assert np.isnan(colour_likeness(red, np.full((4, 3), np.nan)))
     motion = begin(pose(100), 0.0, red)
-    assert match(motion, pose(100), 0.0, red, 0.6) == pytest.approx(1)
-    assert match(motion, pose(100), 0.0, blue, 0.6) == pytest.approx(0.4, abs=0.01)
-    assert match(motion, pose(100), 0.0, None, 0.6) == match(motion, pose(100), 0.0, blue, 0.0) == pytest.approx(1)
+    same, blank = [pose(100)], np.full((4, 3), np.nan)
+    assert matches([motion], same, red[None], 0.0, 0.6) == pytest.approx(1)
+    assert matches([motion], same, blue[None], 0.0, 0.6) == pytest.approx(0.4, abs=0.01)
+    assert matches([motion], same, blank[None], 0.0, 0.6) == matches([motion], same, blue[None], 0.0, 0.0)
+    assert matches([], same, red[None], 0.0, 0.6).shape == (0, 1)
+
+
+def test_matches_of_many_are_those_of_each():
+    rng = np.random.default_rng(0)
+    poses = [Pose(person(100 + 20 * n) + rng.normal(0, 4, (17, 2)), rng.uniform(0, 1, 17), COCO17) for n in range(4)]
+    motions = [begin(p, 0.1 * n) for n, p in enumerate(poses[:3])]
+    table = matches(motions, poses, np.full((4, 4, 3), np.nan), 0.5, 0.6)
+    for m, n in itertools.product(range(3), range(4)):
+        assert table[m, n] == pytest.approx(likeness(motions[m], poses[n], 0.5))

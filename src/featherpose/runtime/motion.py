@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -111,41 +112,91 @@ def _averaged(before: np.ndarray | None, now: np.ndarray | None, share: float) -
     return np.where(np.isnan(before), now, np.where(np.isnan(now), before, before + share * (now - before)))
 
 
+# --- likeness ---------------------------------------------------------------------------------------------------------
+
+
 def likeness(motion: Motion, pose: Pose, timestamp: float) -> float:
     """How like a pose is to the body at that time, in [0, 1]: half OKS of the joints, half overlap of their boxes.
 
     The longer the body was not seen, the farther the joints may lie from where it should be.
     """
-    expected = motion.at(timestamp)
+    return float(_likenesses([motion], [pose], timestamp)[0, 0])
+
+
+def matches(motions: Sequence[Motion], poses: Sequence[Pose], colours: np.ndarray, timestamp: float, clothes: float):
+    """(M, N): how well N poses fit M bodies, at most 1: likeness, less up to `clothes` where the clothes differ.
+
+    colours: (N, 4, 3) of the poses, as `colours_of` gives them.
+    """
+    if not motions or not poses:
+        return np.zeros((len(motions), len(poses)))
+    value = _likenesses(motions, poses, timestamp)
+    if clothes:
+        known = np.stack([NO_COLOURS if motion.colours is None else motion.colours for motion in motions])
+        value -= clothes * (1 - np.nan_to_num(colour_likeness(known[:, None], colours[None]), nan=1.0))
+    return value
+
+
+def _likenesses(motions: Sequence[Motion], poses: Sequence[Pose], timestamp: float) -> np.ndarray:
+    """(M, N): `likeness` of everybody with everybody."""
+    expected = np.stack([motion.at(timestamp) for motion in motions])[:, None]  # (M, 1, K, 2)
+    found = np.stack([pose.xy for pose in poses])[None]  # (1, N, K, 2)
     first, growth, most = LIKENESS_REACH
-    reach = min(first + growth * max(timestamp - motion.seen_at, 0.0), most)
-    spread = 2 * np.array(pose.skeleton.sigmas) * OKS_LENGTH * motion.size * reach
-    weight = np.sqrt(motion.pose.score * pose.score)
-    near = np.exp(-((pose.xy - expected) ** 2).sum(axis=1) / (2 * spread**2))
-    joints = float((near * weight).sum() / max(weight.sum(), 1e-6))
-    both = counted(motion.pose) & counted(pose)
-    if both.sum() < 2:
-        both = counted(motion.pose) | counted(pose)
-    return (joints + overlap(expected[both], pose.xy[both], 0.1 * motion.size)) / 2
+    unseen = np.array([max(timestamp - motion.seen_at, 0.0) for motion in motions])
+    size = np.array([motion.size for motion in motions])
+    reach = np.minimum(first + growth * unseen, most) * size
+    score = np.stack([motion.pose.score for motion in motions])[:, None] * np.stack([pose.score for pose in poses])
+    joints = _oks(expected, found, score, reach[:, None], poses[0].skeleton)
+    mine = np.stack([counted(motion.pose) for motion in motions])[:, None]
+    theirs = np.stack([counted(pose) for pose in poses])[None]
+    both = mine & theirs
+    both = np.where(both.sum(axis=2, keepdims=True) >= 2, both, mine | theirs)
+    margin = 0.1 * size[:, None]
+    return (joints + _overlap(_boxes(expected, both, margin), _boxes(found, both, margin))) / 2
 
 
-def alike(first: Pose, second: Pose) -> float:
-    """OKS-like similarity of two poses in one frame, in [0, 1], weighted by their scores: are they one person twice?"""
-    size = min(size_of(first), size_of(second))
-    spread = 2 * np.array(first.skeleton.sigmas) * OKS_LENGTH * size
-    weight = np.sqrt(first.score * second.score)
-    near = np.exp(-((first.xy - second.xy) ** 2).sum(axis=1) / (2 * spread**2))
-    return float((near * weight).sum() / max(weight.sum(), 1e-6))
+def alike(poses: Sequence[Pose]) -> np.ndarray:
+    """(N, N): OKS-like similarity of poses in one frame, in [0, 1], weighted by scores: are two of them one person?"""
+    xy, score = np.stack([pose.xy for pose in poses]), np.stack([pose.score for pose in poses])
+    size = np.array([size_of(pose) for pose in poses])
+    reach = np.minimum(size[:, None], size)
+    return _oks(xy[:, None], xy[None], score[:, None] * score, reach, poses[0].skeleton)
+
+
+def _oks(a_xy: np.ndarray, b_xy: np.ndarray, scores: np.ndarray, size: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """(M, N): similarity of joints (..., K, 2), weighted by the roots of the products of their scores (M, N, K)."""
+    spread = 2 * np.array(skeleton.sigmas) * OKS_LENGTH * size[..., None]
+    near = np.exp(-((a_xy - b_xy) ** 2).sum(axis=-1) / (2 * spread**2))
+    weight = np.sqrt(scores)
+    return (near * weight).sum(axis=-1) / np.maximum(weight.sum(axis=-1), 1e-6)
+
+
+def overlaps(xy: np.ndarray) -> np.ndarray:
+    """(N, N): intersection over union of the boxes around N sets of joints (N, K, 2)."""
+    boxes = np.concatenate([xy.min(axis=1), xy.max(axis=1)], axis=1)
+    return _overlap(boxes[:, None], boxes[None])
 
 
 def overlap(first_xy: np.ndarray, second_xy: np.ndarray, margin: float) -> float:
     """Intersection over union of the boxes around two sets of points, each grown by a margin in pixels."""
-    a, b = box_of_points(first_xy), box_of_points(second_xy)
     grow = np.array([-margin, -margin, margin, margin])
-    a, b = a + grow, b + grow
-    inner = np.prod(np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0.0))
-    return float(inner / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - inner))
+    return float(_overlap(box_of_points(first_xy) + grow, box_of_points(second_xy) + grow))
 
+
+def _boxes(xy: np.ndarray, counts: np.ndarray, margin: np.ndarray) -> np.ndarray:
+    """(M, N, 4): boxes around the joints that count, (..., K, 2) and (M, N, K), each grown by a margin (M, 1)."""
+    low = np.where(counts[..., None], xy, np.inf).min(axis=-2) - margin[..., None]
+    return np.concatenate([low, np.where(counts[..., None], xy, -np.inf).max(axis=-2) + margin[..., None]], axis=-1)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (..., 4)."""
+    inner = np.prod(np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0.0), axis=-1)
+    area = np.prod(a[..., 2:] - a[..., :2], axis=-1) + np.prod(b[..., 2:] - b[..., :2], axis=-1)
+    return inner / np.maximum(area - inner, 1e-9)
+
+
+# --- clothes ----------------------------------------------------------------------------------------------------------
 
 CLOTHES = (
     # the four corners of a part: points are spread evenly between them
@@ -157,23 +208,27 @@ CLOTHES = (
 """Parts of a body whose colour tells people apart: chest, belly, thighs; the shares of the way down that are looked at."""
 
 
+NO_COLOURS = np.full((len(CLOTHES), 3), np.nan)
 GRID = 4
 """Points across and down each part of CLOTHES."""
 
 
-def colours_of(image: np.ndarray, pose: Pose, threshold: float = 0.2) -> np.ndarray:
-    """(4, 3) RGB in [0, 1] of the clothes: the mean colour of each of CLOTHES, NaN where its joints do not count.
+def colours_of(image: np.ndarray, poses: Sequence[Pose], threshold: float = 0.2) -> np.ndarray:
+    """(N, 4, 3) RGB in [0, 1] of N people's clothes: the mean colour of each of CLOTHES, NaN where its joints do not count.
 
-    image: (H, W, 3) uint8 RGB; pose: in its pixels.
+    image: (H, W, 3) uint8 RGB; poses: in its pixels.
     """
-    weight, corners = _places(pose.skeleton)
-    counts = np.array([len(some) > 0 and (pose.score[some] > threshold).all() for some in corners])
-    place = np.floor(weight @ pose.xy).astype(np.int64).reshape(len(CLOTHES), GRID * GRID, 2)
-    inside = ((place >= 0) & (place < (image.shape[1], image.shape[0]))).all(axis=2) & counts[:, None]
-    number = inside.sum(axis=1)
+    if not poses:
+        return np.zeros((0, *NO_COLOURS.shape))
+    weight, corners = _places(poses[0].skeleton)
+    xy, counts = np.stack([pose.xy for pose in poses]), np.stack([pose.score for pose in poses]) > threshold
+    whole = np.stack([counts[:, some].all(axis=1) & (len(some) > 0) for some in corners], axis=1)  # (N, 4)
+    place = np.floor(weight @ xy).astype(np.int64).reshape(len(poses), len(CLOTHES), GRID * GRID, 2)
+    inside = ((place >= 0) & (place < (image.shape[1], image.shape[0]))).all(axis=3) & whole[..., None]
+    number = inside.sum(axis=2)[..., None]
     place = np.where(inside[..., None], place, 0)
-    seen = np.where(inside[..., None], image[place[..., 1], place[..., 0]], 0).sum(axis=1)  # (4, 3)
-    return np.where(number[:, None] > 0, seen / (255.0 * np.maximum(number, 1)[:, None]), np.nan)
+    seen = np.where(inside[..., None], image[place[..., 1], place[..., 0]], 0).sum(axis=2)  # (N, 4, 3)
+    return np.where(number > 0, seen / (255.0 * np.maximum(number, 1)), np.nan)
 
 
 @lru_cache(maxsize=8)
@@ -191,16 +246,10 @@ def _places(skeleton: Skeleton) -> tuple[np.ndarray, tuple[list[int], ...]]:
     return weight.reshape(-1, len(skeleton)), tuple(corners)
 
 
-def colour_likeness(first: np.ndarray | None, second: np.ndarray | None) -> float | None:
-    """How like two people's clothes are, in [0, 1]; None where no part of both was seen."""
-    if first is None or second is None:
-        return None
-    squared = ((first - second) ** 2).mean(axis=1)
+def colour_likeness(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(...) in [0, 1]: how like two people's clothes (..., 4, 3) are; NaN where no part of both was seen."""
+    squared = ((first - second) ** 2).mean(axis=-1)
     known = ~np.isnan(squared)
-    return float(np.exp(-squared[known].mean() / COLOUR_SPREAD**2)) if known.any() else None
-
-
-def match(motion: Motion, pose: Pose, timestamp: float, colours: np.ndarray | None, clothes: float) -> float:
-    """How well a pose fits a body, at most 1: its likeness, less up to `clothes` where the clothes differ."""
-    dressed = colour_likeness(motion.colours, colours) if clothes else None
-    return likeness(motion, pose, timestamp) - (0.0 if dressed is None else clothes * (1 - dressed))
+    number = known.sum(axis=-1)
+    apart = np.where(known, squared, 0.0).sum(axis=-1) / np.maximum(number, 1)
+    return np.where(number > 0, np.exp(-apart / COLOUR_SPREAD**2), np.nan)

@@ -13,7 +13,7 @@ import numpy as np
 
 from featherpose.geometry import crop_map, invert, transform, warp
 from featherpose.pose import Pose
-from featherpose.runtime.motion import Motion, alike, begin, colours_of, evidence, match, moved_on, overlap
+from featherpose.runtime.motion import Motion, alike, begin, colours_of, evidence, matches, moved_on, overlaps
 from featherpose.runtime.one_euro import OneEuro
 from featherpose.runtime.photos import as_image
 from featherpose.runtime.predictor import Predictor
@@ -58,11 +58,14 @@ def look_several(
 
 def without_doubles(poses: Sequence[Pose], double: float = DOUBLE) -> list[Pose]:
     """The poses in their order, less those that are too like one before them."""
-    kept: list[Pose] = []
-    for pose in poses:
-        if all(alike(pose, other) < double for other in kept):
-            kept.append(pose)
-    return kept
+    if len(poses) < 2:
+        return list(poses)
+    similar = alike(poses) >= double
+    kept: list[int] = []
+    for index in range(len(poses)):
+        if not similar[index, kept].any():
+            kept.append(index)
+    return [poses[index] for index in kept]
 
 
 def assign(value: np.ndarray, least: float) -> list[tuple[int, int]]:
@@ -101,15 +104,16 @@ def assign(value: np.ndarray, least: float) -> list[tuple[int, int]]:
     return sorted((row, column) for row, column in pairs if value[row, column] >= least)
 
 
-def clothes_of(image: np.ndarray, poses: Sequence[Pose]) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-    """The colours of everybody's clothes, and the same with None for those who do not stand free of each other.
+def clothes_of(image: np.ndarray, poses: Sequence[Pose]) -> tuple[np.ndarray, list[np.ndarray | None]]:
+    """(N, 4, 3) colours of everybody's clothes, and a list of the same with None for who does not stand free of others.
 
     The first is for comparing, the second for learning: where two overlap, the one behind shows the other's clothes.
     """
-    seen = [colours_of(image, pose) for pose in poses]
-    boxes = [pose.xy for pose in poses]
-    free = [all(i == j or overlap(a, b, 0.0) < FREE for j, b in enumerate(boxes)) for i, a in enumerate(boxes)]
-    return seen, [colours if alone else None for colours, alone in zip(seen, free, strict=True)]
+    seen = colours_of(image, poses)
+    if len(poses) < 2:
+        return seen, list(seen)
+    crowded = (overlaps(np.stack([pose.xy for pose in poses])) >= FREE).sum(axis=1) > 1
+    return seen, [None if near else colours for colours, near in zip(seen, crowded, strict=True)]
 
 
 @dataclass
@@ -182,15 +186,9 @@ class SeveralTracker:
             poses = self._closer(image, poses)
         seen, learned = clothes_of(image, poses)
         people = {k: p for k, p in self._people.items() if self._time - p.motion.seen_at <= self.memory}
-        value = [
-            [
-                match(person.motion, pose, self._time, colours, self.clothes)
-                for pose, colours in zip(poses, seen, strict=True)
-            ]
-            for person in people.values()
-        ]
         numbers = list(people)
-        pairs = assign(np.array(value).reshape(len(people), len(poses)), self.same)
+        value = matches([person.motion for person in people.values()], poses, seen, self._time, self.clothes)
+        pairs = assign(value, self.same)
         number_of = {index: numbers[row] for row, index in pairs}
         answer = {}
         for index, pose in enumerate(poses):
@@ -210,7 +208,7 @@ class SeveralTracker:
         threshold = self.predictor.spec.joint_threshold
         regions = [smart_crop(pose, self._size_wh, threshold) for pose in poses]
         again = self.predictor.look_batch([image] * len(poses), regions)
-        return without_doubles([b if alike(a, b) >= DOUBLE else a for a, b in zip(poses, again, strict=True)])
+        return without_doubles([b if alike([a, b])[0, 1] >= DOUBLE else a for a, b in zip(poses, again, strict=True)])
 
     def _smoothed(self, person: _Person, pose: Pose) -> Pose:
         if person.smoothing is None:

@@ -21,7 +21,7 @@ from featherpose.runtime.motion import (
     colour_likeness,
     counted,
     evidence,
-    match,
+    matches,
     moved_on,
     overlap,
 )
@@ -196,7 +196,7 @@ class Tracker:
         if np.array_equal(region, whole_frame(self._size_wh)):
             return pose
         closer = self.predictor.look(image, region, focus_xy=begin(pose, self._time).centre_at(self._time))
-        return closer if alike(pose, closer) >= DOUBLE else pose
+        return closer if alike([pose, closer])[0, 1] >= DOUBLE else pose
 
     def _follow_plainly(self, image: np.ndarray) -> None:
         """The official rule: one look at the last crop, whoever is nearest its middle."""
@@ -243,11 +243,8 @@ class Tracker:
         """Shares the poses out among the person followed and their neighbours; theirs, or None."""
         tracks = [self._motion, *self._others]
         clothes, learned = clothes_of(image, poses)
-        weight = self.lock.clothes
-        value = np.array(
-            [[match(t, p, self._time, c, weight) for p, c in zip(poses, clothes, strict=True)] for t in tracks]
-        )
-        pairs = dict(assign(value.reshape(len(tracks), len(poses)), self.lock.same))
+        value = matches(tracks, poses, clothes, self._time, self.lock.clothes)
+        pairs = dict(assign(value, self.lock.same))
         taken = {index for row, index in pairs.items() if row > 0}
         mine = pairs.get(0)
         if mine is None:
@@ -264,23 +261,25 @@ class Tracker:
         self._clothes = None if mine is None else learned[mine]
         return None if mine is None else poses[mine]
 
-    def _come_back(self, poses: list[Pose], clothes: list, taken: set[int]) -> int | None:
+    def _come_back(self, poses: list[Pose], clothes: np.ndarray, taken: set[int]) -> int | None:
         """Index of the pose, not a neighbour's, that may be the person after some time unseen; the nearest of several."""
         lock, motion = self.lock, self._motion
         unseen = self._time - motion.seen_at
         if unseen < lock.doubt:
             return None
         reach = (lock.roam[0] + lock.roam[1] * unseen) * motion.size * (1 if self._others else lock.alone)
+        dressed = np.full(len(poses), np.nan)
+        if lock.clothes and motion.colours is not None:
+            dressed = colour_likeness(motion.colours, clothes)
         fits = []
         for index, pose in enumerate(poses):
             again = begin(pose, self._time)
             away = float(np.linalg.norm(again.centre_at(self._time) - motion.centre_at(self._time)))
             change = max(again.size / motion.size, motion.size / again.size)
-            dressed = colour_likeness(motion.colours, clothes[index]) if lock.clothes else None
-            if dressed is None:  # without clothes to tell by, it is too early while others are about
+            if np.isnan(dressed[index]):  # without clothes to tell by, it is too early while others are about
                 strange = bool(self._others) and unseen < lock.patience
             else:
-                strange = dressed < lock.same_clothes
+                strange = dressed[index] < lock.same_clothes
             near = away <= reach and change <= lock.size_change
             if index not in taken and near and not strange and self._is_somebody(pose):
                 fits.append((away / reach + 0.5 * (change - 1), index))
