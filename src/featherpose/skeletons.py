@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from numbers import Real
 from pathlib import Path
 
@@ -118,6 +119,7 @@ def did_you_mean(word: str, choices) -> str:
     return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(sorted(choices))}"
 
 
+@lru_cache(maxsize=4096)  # asked for every joint of every frame
 def canonical_joint_name(name: str) -> str:
     """One spelling for a joint: 'Left Shoulder', 'leftShoulder', 'LShoulder', 'l_shoulder' all give 'left_shoulder'."""
     words = re.sub(r"([a-z])([A-Z])|^([LR])([A-Z][a-z])", r"\1\3_\2\4", name.strip())
