@@ -199,40 +199,43 @@ def test_ctrl_c_and_a_polite_kill_leave_a_checkpoint_to_go_on_from(task, tmp_pat
 # --- a full disk ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def largest_file():
-    """Sets the largest size a file may grow to: writes beyond it fail as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+def run_with_little_space(command: list[str], size: int) -> tuple[int, str]:
+    """Exit code and stderr of a command whose files may grow to `size` bytes: writes beyond fail as on a full disk.
+
+    In a process of its own: the limit would also hold for the file that a test run is logged to.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "featherpose", *command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )
+    return done.returncode, done.stderr
 
 
-def test_no_space_for_a_checkpoint_leaves_the_one_before(task, finished, tmp_path, capfd, largest_file):
+def test_no_space_for_a_checkpoint_leaves_the_one_before(task, finished, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(Interrupted):
         train(read_recipe(task), folder, stop_after=2)
     before = (folder / "checkpoint.safetensors").read_bytes()
     command = ["train", str(task), "--out", str(folder), "--resume"]
-    largest_file(len(before) // 2)
-    assert run(command) == 1
-    error = capfd.readouterr().err.splitlines()[-1]
+    code, told = run_with_little_space(command, len(before) // 2)
+    assert code == 1
     expected = r"error: \S*/checkpoint\.safetensors: the checkpoint could not be written \(.*\); .*untouched.*--resume"
-    assert re.fullmatch(expected, error)
+    assert re.fullmatch(expected, told.splitlines()[-1])
     assert (folder / "checkpoint.safetensors").read_bytes() == before
     assert not [path.name for path in folder.iterdir() if "part" in path.name]
 
-    largest_file(resource.RLIM_INFINITY)
     assert run(command) == 0  # and room enough makes it the run that it would have been
     one, other = (load_file(f / "checkpoint.safetensors") for f in (folder, finished))
     assert all(one[name].equal(other[name]) for name in other)
 
 
 @pytest.mark.parametrize("size", [1000, 3000], ids=["for the recipe's values", "for the curves"])
-def test_no_space_for_anything_else_is_told_too(task, tmp_path, capfd, largest_file, size):
-    largest_file(size)
-    capfd.readouterr()
-    assert run(["train", str(task), "--out", str(tmp_path / "run")]) == 1
-    told = capfd.readouterr().err
+def test_no_space_for_anything_else_is_told_too(task, tmp_path, size):
+    code, told = run_with_little_space(["train", str(task), "--out", str(tmp_path / "run")], size)
+    assert code == 1
     error = told.splitlines()[-1]
     assert error.startswith("error: ") and "could not be written" in error and error.endswith("--resume")
     assert "Traceback" not in told
