@@ -137,7 +137,7 @@ def plot(rows: Sequence[dict], path: Path) -> None:
         some = sorted((row for row in rows if row["family"] == family), key=lambda row: row["lag_ms"])
         axes.plot([r["lag_ms"] for r in some], [r["jitter_body_s2"] for r in some], "o-", label=family, markersize=4)
     best = next(row for row in rows if (row["family"], row["settings"]) == CHOSEN)
-    axes.annotate("default", (best["lag_ms"], best["jitter_body_s2"]), (best["lag_ms"] + 6, best["jitter_body_s2"] - 1.5),
+    axes.annotate("default", (best["lag_ms"], best["jitter_body_s2"]), (best["lag_ms"] + 5, best["jitter_body_s2"] + 9),
                   arrowprops={"arrowstyle": "->"})  # fmt: skip
     axes.set(xlabel="lag of moving joints, ms", ylabel="jitter of still joints, body sizes / s²", ylim=(0, None))
     axes.legend(fontsize=8)

@@ -78,17 +78,11 @@ def evaluate_track(
                 track = measuring.follow(kept, measuring.WAYS[follower](predictors[model]))
                 found.setdefault(name, []).append(track)
 
-    facts = {}
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    table.add_column("model, way", overflow="fold")
-    for column in measuring.COLUMNS:
-        table.add_column(column.replace("_", " "), justify="right")
+    facts: dict = {}
     for (model, follower), found in tracks.items():
         rows = {name: measuring.figures_of(some) for name, some in found.items()}
         rows["all"] = measuring.figures_of([track for some in found.values() for track in some])
         facts.setdefault(model, {})[follower] = rows
-        label = follower if len(models) == 1 else f"{Path(model).name}, {follower}"
-        table.add_row(label, *(measuring.shown(name, rows["all"][name]) for name in measuring.COLUMNS))
     if json_file is not None:
         temporary = json_file.with_name(f".{json_file.name}.{os.getpid()}.tmp")
         try:
@@ -97,5 +91,13 @@ def evaluate_track(
             os.replace(temporary, json_file)
         finally:
             temporary.unlink(missing_ok=True)
-    Console(highlight=False).print(table)
-    print("AR, wrong and later: docs/tracking.md; shares in per cent where a % stands, '-' where no clip tells")
+    console = Console(highlight=False)
+    for model, followers in facts.items():
+        table = Table(
+            "figure", *followers, box=box.SIMPLE, padding=(0, 1, 0, 0), title=model if len(facts) > 1 else None
+        )
+        for name in measuring.COLUMNS:
+            cells = (measuring.shown(name, rows["all"][name]) for rows in followers.values())
+            table.add_row(name.replace("_", " "), *cells)
+        console.print(table)
+    print("docs/tracking.md says what the figures are; '-' where no clip tells")

@@ -188,10 +188,16 @@ def lag(
         away = np.linalg.norm(error - median_over_time(error), axis=2)
         return mean(np.where(counts, np.minimum(np.nan_to_num(away), 0.2), np.nan))
 
-    coarse = np.arange(-LARGEST_LAG / 3, LARGEST_LAG + 1e-9, 0.02)
-    best = coarse[int(np.argmin([error_at(shift) for shift in coarse]))]
-    fine = best + np.arange(-0.02, 0.0201, 0.0025)
-    return {"seconds": float(fine[int(np.argmin([error_at(shift) for shift in fine]))]), "error": error_at(0.0)}
+    def best_of(shifts: np.ndarray) -> float:
+        """The smallest of the best: even motion in a straight line tells no lag at all."""
+        errors = np.array([error_at(shift) for shift in shifts])
+        good = shifts[errors <= errors.min() + 1e-9]
+        return float(good[np.argmin(np.abs(good))])
+
+    coarse = best_of(np.arange(-LARGEST_LAG / 3, LARGEST_LAG + 1e-9, 0.02))
+    fine = coarse + np.arange(-0.02, 0.0201, 0.0025)
+    seconds = best_of(fine[(fine >= -LARGEST_LAG / 3 - 1e-9) & (fine <= LARGEST_LAG + 1e-9)])
+    return {"seconds": seconds, "error": error_at(0.0)}
 
 
 def shifted(xy: np.ndarray, times: np.ndarray, seconds: float) -> np.ndarray:
