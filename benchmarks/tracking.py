@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 
 from featherpose.data.readers import read_dataset
-from featherpose.data.sequences import synthetic_clip
-from featherpose.evaluate_track import calmness, follow, photo_clips, synthetic_clips
-from featherpose.metrics.tracking import Track
+from featherpose.data.sequences import Clip, synthetic_clip
+from featherpose.evaluate_track import calmness, drawn, follow, photo_clips, synthetic_clips
+from featherpose.metrics.tracking import Track, identities
 from featherpose.pose import Pose
 from featherpose.runtime.motion import begin, moved_on
 from featherpose.runtime.one_euro import TFJS, OneEuro
@@ -181,6 +181,32 @@ def costs(predictor: Predictor, seconds: int = 3) -> None:
     predictor.backend.run = inner
 
 
+def numbers(predictor: Predictor, per_kind: int) -> None:
+    """Whether everybody is found and keeps a number, by one look and by two, with and without a glance at clothes."""
+    print("\n| several people | found | number changes per person | poses on nobody |\n|---|---|---|---|")
+    clips = [drawn(clip) for clip in synthetic_clips(per_kind, kinds=("crossing", "meeting", "overtaking", "crowd"))]
+    ways = {"one look": {}, "without clothes": {"clothes": 0.0}, "a second look at each": {"refine": True}}
+    for name, options in ways.items():
+        rows = []
+        for clip in clips:
+            everybody, said = SeveralTracker(predictor, **options), []
+            for image, timestamp, _ in clip:
+                said.append({number: pose.xy for number, pose in everybody(image, timestamp).items()})
+            rows.append(identities(said, truth_of(clip)))
+        means = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
+        print(f"| {name} | {100 * means['found']:.1f} % | {means['changes']:.2f} | {means['extra']:.3f} |", flush=True)
+
+
+def truth_of(clip: Clip) -> Track:
+    """The truth of a clip, as a track without poses."""
+    people = [clip.draw(index)[1] for index in range(len(clip))]
+    none = np.full((len(clip), len(clip.skeleton), 2), np.nan)
+    xy, visibility, area = (np.stack([getattr(p, name) for p in people]) for name in ("xy", "visibility", "area"))
+    return Track(
+        clip.name, clip.skeleton, clip.times, none, none[..., 0] * 0, np.zeros(len(clip), bool), xy, visibility, area
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
@@ -192,6 +218,7 @@ def main() -> None:
     predictor = Predictor(arguments.model)
     print("| clip | way | network ms | all ms | ratio | looks |\n|---|---|---|---|---|---|")
     costs(predictor)
+    numbers(predictor, arguments.clips)
     clips = list(synthetic_clips(arguments.clips, kinds=("still", "gestures", "alone")))
     if arguments.photos is not None:
         samples = read_dataset(arguments.photos, split="val", problems=[])

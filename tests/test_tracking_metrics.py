@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from featherpose import Skeleton
-from featherpose.metrics.tracking import Track, body_size, following, jitter, lag, on_whom, shifted, similarity
+from featherpose.metrics.tracking import (
+    Track,
+    body_size,
+    following,
+    identities,
+    jitter,
+    lag,
+    on_whom,
+    shifted,
+    similarity,
+)
 
 TWO = Skeleton("two", ("head", "foot"), sigmas=(0.1, 0.1))
 HERE, THERE = np.array([[50.0, 50.0], [50.0, 150.0]]), np.array([[250.0, 50.0], [250.0, 150.0]])
@@ -84,6 +94,13 @@ def test_clips_without_anybody_count_false_alarms_only():
     )  # fmt: skip
     figures = following([empty, track("tttt", "vvvv")])
     assert figures["false_alarm"] == 0.5 and figures["AR"] == 1 and figures["switches"] == 0
+
+
+def test_everybody_is_found_and_keeps_a_number():
+    numbered = [{1: HERE, 2: THERE}, {1: HERE, 3: THERE}, {1: THERE, 4: HERE + 400}, {}]
+    # target: 1, 1, none, gone; other: 2, 3, 1, none. 5 of 3 + 4 are found; the other changes twice; one pose is nobody's
+    figures = identities(numbered, track("....", "vvv-"))
+    assert figures == pytest.approx({"found": 5 / 7, "changes": 2 / 2, "extra": 1 / 4})
 
 
 def test_body_size_is_the_longer_side_of_what_is_known():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,6 +71,37 @@ def similarity(track: Track) -> np.ndarray:
     spread = 2 * (2 * np.array(track.skeleton.sigmas)) ** 2 * (track.area[..., None] + np.spacing(1))
     near = np.where(np.isfinite(away), np.exp(-np.nan_to_num(away) / spread), 0.0)
     return mean(np.where(labelled, near, np.nan), axis=2)
+
+
+def identities(numbered: Sequence[dict[int, np.ndarray]], track: Track) -> dict[str, float]:
+    """How well everybody in a clip is found and keeps a number; the truth of `track` counts, not its own poses.
+
+    numbered: T times number -> joints (K, 2). found: share of all persons in frames where they are TRACKABLE on whom a
+    pose lies (OKS of SAME_PERSON). changes: how often per person the number of the nearest such pose is another than
+    before. extra: poses per frame that lie on nobody in the picture.
+    """
+    persons = track.truth_xy.shape[1]
+    found, changes, extra, last = [], 0, 0, [0] * persons
+    for index, poses in enumerate(numbered):
+        here = {
+            name: np.asarray(value)[[index]] for name, value in vars(track).items() if name not in ("name", "skeleton")
+        }
+        similar = {
+            n: np.nan_to_num(similarity(replace(track, **here | {"xy": xy[None]}))[0]) for n, xy in poses.items()
+        }
+        extra += sum(not (row >= SAME_PERSON).any() for row in similar.values())
+        for person in np.flatnonzero(track.seen[index] >= TRACKABLE):
+            near = {number: row[person] for number, row in similar.items() if row[person] >= SAME_PERSON}
+            found.append(bool(near))
+            if near:
+                number = max(near, key=near.__getitem__)
+                changes += last[person] not in (0, number)
+                last[person] = number
+    return {
+        "found": float(np.mean(found)) if found else float("nan"),
+        "changes": changes / persons if persons else float("nan"),
+        "extra": extra / max(len(numbered), 1),
+    }
 
 
 def on_whom(similar: np.ndarray) -> np.ndarray:
