@@ -1,11 +1,12 @@
 """Sources of moving pictures: true times, the right way up, and one sentence for whatever cannot be read."""
 
+import gc
 from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
-from video_clips import cut_clip, dot_frames, turn_clip, write_clip
+from video_clips import av, cut_clip, dot_frames, turn_clip, write_clip
 
 from featherpose.runtime.video import camera
 from featherpose.runtime.video.camera import CameraReader
@@ -147,9 +148,25 @@ def test_a_stream_that_changes_its_size_stays_in_the_first_ones_pixels(tmp_path)
     assert _quarters(frames[-1].image) == "red green blue white"
 
 
-def _music(path):
-    import av
+def _decoded_frames_alive():
+    return sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
 
+
+def test_frames_that_were_read_are_gone_without_waiting_for_the_garbage_collector(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", dot_frames(40))
+    gc.collect()
+    gc.disable()
+    try:
+        source = open_source(str(clip))
+        for _ in source:
+            pass
+        assert _decoded_frames_alive() <= 3  # 3 MB each at 1080p; with the display matrix of every frame all 40 stay
+        source.close()
+    finally:
+        gc.enable()
+
+
+def _music(path):
     with av.open(str(path), "w") as container:
         sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), "s16", "mono")

@@ -109,7 +109,11 @@ class FileReader:
             raise ValueError(f"{self._name}: no picture{where} could be decoded; the file is damaged or cut off")
         self._first = first
         picture = first[1]
-        self._size_wh = _shown_size(picture, video)
+        # Once for all frames: PyAV's side data and its frame hold each other, and would stay until Python collects them.
+        self._turn = display_turn(picture)
+        self._size_wh = _square_size((picture.width, picture.height), _pixel_aspect(video))
+        if self._turn[0]:
+            self._size_wh = self._size_wh[::-1]
         self.facts = SourceFacts(
             name=self._name,
             kind="url" if url else "file",
@@ -239,7 +243,7 @@ class FileReader:
         aspect = _pixel_aspect(self._video)
         if aspect != 1:
             image = cv2.resize(image, _square_size((picture.width, picture.height), aspect))
-        image = turned(image, display_turn(picture))
+        image = turned(image, self._turn)
         height, width = image.shape[:2]
         if (width, height) != self._size_wh:  # a stream that changes its size stays in the first one's pixels
             image = warp(image, letterbox((width, height), self._size_wh), self._size_wh)
@@ -292,11 +296,6 @@ def _square_size(size_wh: tuple[int, int], aspect: Fraction) -> tuple[int, int]:
     """The size with square pixels; the shorter direction is stretched, so that nothing is lost."""
     width, height = size_wh
     return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
-
-
-def _shown_size(picture: av.VideoFrame, video) -> tuple[int, int]:
-    width, height = _square_size((picture.width, picture.height), _pixel_aspect(video))
-    return (height, width) if display_turn(picture)[0] else (width, height)
 
 
 # --- opening a container ----------------------------------------------------------------------------------------------
