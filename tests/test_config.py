@@ -125,7 +125,9 @@ MISSPELT = {
     "in a stage's augmentation": ("stage.0.augment.flop=1", "unknown key 'stage.augment.flop'; did you mean 'flip'?"),
     "in [validation]": ("validation.evry=1", "unknown key 'validation.evry'; did you mean 'every'?"),
     "in [loss]": ("loss.joint_weight={}", "unknown key 'loss.joint_weight'; did you mean 'joint_weights'?"),
+    "a form": ("loss.form=fokal", "unknown loss.form 'fokal'; did you mean 'focal'?"),
     "a loss": ("losses.heatmpa=1", "unknown loss 'heatmpa'; did you mean 'heatmap'?"),
+    "heads": ("model.network.heads=movnet", "unknown heads 'movnet' of movenet; did you mean 'movenet'?"),
     "a joint": ("loss.joint_weights={left_hnd=2}", "has no joint 'left_hnd'; did you mean 'left_hand'?"),
     "a network key": ("model.network.widht=1", "unknown key 'widht'; did you mean 'width'?"),
     "a backbone": (

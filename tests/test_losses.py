@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from featherpose.codecs.movenet import MAPS, MoveNetCodec
-from featherpose.losses import LOSSES, Criterion, masked_l1, weighted_mse
+from featherpose.losses import FORMS, LOSSES, Criterion, masked_l1, weighted_mse
 from featherpose.skeletons import COCO17, Skeleton
 
 TRIO = Skeleton("trio", ("a", "b", "c"), bones=(("a", "b"), ("b", "c")))
@@ -49,6 +49,40 @@ def test_without_any_target_the_background_still_counts():
     """Nothing to find: the mass is 0, so the plain sum of squares remains."""
     found = grid([0.5, 0], [0, 0.1])
     assert weighted_mse(found, torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), k=7).item() == pytest.approx(0.26)
+
+
+FORMS_BY_HAND = {
+    # target 1, .5, 0 and k = 2: emphases 3, 2, 1; found .5, .25, .25
+    "mse": (3 * 0.25 + 2 * 0.0625 + 0.0625) / (3 + 2 * 0.25),
+    "l1": (3 * 0.5 + 2 * 0.25 + 0.25) / (3 + 2 * 0.5),
+    # one peak: .5^2 log 2; beside it .5^4 .25^2 log(4/3); background .25^2 log(4/3)
+    "focal": 0.25 * np.log(2) + 0.0625 * (0.0625 + 1) * np.log(4 / 3),
+    "quality_focal": (0.25 * np.log(2) + 0.0625 * 0.5 * (np.log(4) + np.log(4 / 3)) + 0.0625 * np.log(4 / 3)) / 1.5,
+    "cross_entropy": (3 * np.log(2) + 2 * (0.5 * (np.log(4) + np.log(4 / 3)) - np.log(2)) + np.log(4 / 3)) / 4,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_by_hand(form):
+    target, found = grid([1, 0.5, 0, 0]), grid([0.5, 0.25, 0.25, 0.9])
+    weight = grid([1, 1, 1, 0])
+    assert FORMS[form](found, target, weight, k=2).item() == pytest.approx(FORMS_BY_HAND[form], rel=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_leads_a_map_to_its_maximum(form):
+    """Gradient descent on the logits of a surely wrong map finds the target's peak, and the target itself but for focal."""
+    target = grid([1, 0.5, 0.1, 0])
+    logits = grid([-5.0, 5.0, 0, 5.0]).requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=0.1)
+    for _ in range(1500):
+        optimizer.zero_grad()
+        FORMS[form](logits.sigmoid(), target, torch.ones(1, 1, 1, 4), k=2).backward()
+        optimizer.step()
+    found = logits.detach().sigmoid().flatten()
+    assert found.argmax() == 0 and found[3] < 0.1
+    if form != "focal":
+        assert found.numpy() == pytest.approx(target.flatten().numpy(), abs=0.08)
 
 
 def test_masked_l1_by_hand():

@@ -7,10 +7,11 @@ pytest.importorskip("torch")
 import torch
 import torch.nn.functional as F
 
+from featherpose.codecs.movenet import MAPS
 from featherpose.models.backbones import BACKBONES, build_backbone
 from featherpose.models.backbones.shufflenet_v2 import channel_shuffle
 from featherpose.models.cost import count_macs, count_parameters
-from featherpose.models.heads import PRIOR
+from featherpose.models.heads import PRIOR, Out, TwoLevelHeads
 from featherpose.models.layers import (
     Conv2d,
     ConvNorm,
@@ -20,7 +21,7 @@ from featherpose.models.layers import (
     set_folded,
     unfold_batch_norms,
 )
-from featherpose.models.necks import FPN
+from featherpose.models.necks import FPN, double
 from featherpose.systems import build_network
 from featherpose.systems.movenet import PRESETS, build
 
@@ -110,10 +111,43 @@ def test_unknown_names_offer_the_nearest():
 
 
 def test_an_argument_overrides_its_preset():
-    network = build_network({"system": "movenet", "preset": "nano", "width": 0.35, "neck": {"8": 16, "16": 16}}, 3)
-    assert network.backbone.channels[8] == 16
+    network = build_network({"system": "movenet", "preset": "article", "width": 0.5, "neck": {"8": 16, "16": 16}}, 3)
+    assert network.backbone.channels[8] == 58
     assert list(network.neck.laterals) == ["16", "8"]
     assert network.heads.heatmap.out.out_channels == 3
+
+
+def test_two_level_heads_double_a_regression_exactly():
+    """Ways to one joint fall by a cell per cell; at half the resolution they fall by two, and doubling restores them."""
+    fine = 3.5 - torch.arange(8.0)
+    coarse = fine.view(4, 2).mean(dim=1)
+    doubled = double(coarse.expand(1, 1, 4, 4))[0, 0]
+    assert torch.allclose(doubled[:, 1:-1], fine[1:-1].expand(8, 6))
+
+
+def test_two_level_heads_read_both_levels():
+    heads = TwoLevelHeads({4: 8, 8: 12}, 3, hidden=16).eval()
+    for module in heads.modules():
+        if isinstance(module, Out):
+            torch.nn.init.normal_(module.out.weight)
+    features = {4: torch.rand(1, 8, 8, 8), 8: torch.rand(1, 12, 4, 4)}
+    before = heads(features)
+    coarse = heads({**features, 8: torch.rand(1, 12, 4, 4)})
+    fine = heads({**features, 4: torch.rand(1, 8, 8, 8)})
+    for name in MAPS:
+        assert torch.equal(before[name], coarse[name]) == (name in ("heatmap", "offset"))
+        assert torch.equal(before[name], fine[name]) == (name in ("center", "regression"))
+
+
+def test_a_shorter_mobilenet_v1():
+    x = torch.rand(1, 3, 64, 64)
+    for layers, strides in ((13, [4, 8, 16, 32]), (12, [4, 8, 16, 32]), (11, [4, 8, 16])):
+        network = build_backbone("mobilenet_v1", width=0.25, layers=layers).eval()
+        features = network(x)
+        assert list(features) == strides
+        assert {s: f.shape[1] for s, f in features.items()} == network.channels
+    with pytest.raises(ValueError, match="layers must be 11 to 13, got 10"):
+        build_backbone("mobilenet_v1", layers=10)
 
 
 BAD_PYRAMIDS = {

@@ -1,4 +1,4 @@
-"""Heads: one fine feature in, named maps out."""
+"""Heads: features of a neck in, named maps out."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ import math
 from torch import Tensor, nn
 
 from featherpose.models.layers import Conv2d, ConvNorm, activation
+from featherpose.models.necks import double
 
 PRIOR = 0.1
 """Initial value of maps that are mostly 0: low enough for calm first steps, high enough for an MSE gradient. A guess."""
 
 
-class Head(nn.Sequential):
-    """3x3 depthwise, 1x1 + ReLU, 1x1 to C channels: (B, Cin, H, W) -> (B, C, H, W)."""
+class Out(nn.Sequential):
+    """The last layer of a head, 1x1 with bias and activation: (B, Cin, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, cin: int, cout: int, *, hidden: int = 96, act: str = "linear"):
+    def __init__(self, cin: int, cout: int, *, act: str = "linear"):
         super().__init__()
-        self.depthwise = ConvNorm(cin, cin, 3, groups=cin, act="linear")
-        self.hidden = ConvNorm(cin, hidden, 1, act="relu")
-        self.out = Conv2d(hidden, cout, 1, bias=True)
+        self._end(cin, cout, act)
+
+    def _end(self, cin: int, cout: int, act: str) -> None:
+        self.out = Conv2d(cin, cout, 1, bias=True)
         if act != "linear":
             self.act = activation(act)
         self._act_name = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        *layers, act = self if self._act_name != "linear" else (*self, None)
+        for layer in layers:
+            x = layer(x)
+        return x if act is None else act(x.float())  # bfloat16 has no numbers between .996 and 1
 
     def initialise(self) -> None:
         """Small last weights; a bias that makes probabilities start near PRIOR."""
@@ -34,19 +42,44 @@ class Head(nn.Sequential):
             nn.init.constant_(self.out.bias, -(1 / (2 * PRIOR) - 1))
 
 
-class MoveNetHeads(nn.Module):
-    """The four heads of MoveNet; see codecs/movenet.py for what the maps mean."""
+class Head(Out):
+    """3x3 depthwise, 1x1 + ReLU, 1x1 to C channels: (B, Cin, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, cin: int, joints: int, *, hidden: int = 96, sigmoid: str = "sigmoid"):
+    def __init__(self, cin: int, cout: int, *, hidden: int = 96, act: str = "linear"):
+        nn.Sequential.__init__(self)
+        self.depthwise = ConvNorm(cin, cin, 3, groups=cin, act="linear")
+        self.hidden = ConvNorm(cin, hidden, 1, act="relu")
+        self._end(hidden, cout, act)
+
+
+class Stem(nn.Sequential):
+    """What several heads share: 3x3 depthwise, 1x1 + ReLU; (B, Cin, H, W) -> (B, hidden, H, W)."""
+
+    def __init__(self, cin: int, hidden: int):
+        super().__init__()
+        self.depthwise = ConvNorm(cin, cin, 3, groups=cin, act="linear")
+        self.hidden = ConvNorm(cin, hidden, 1, act="relu")
+
+
+class MoveNetHeads(nn.Module):
+    """The four heads of MoveNet, each with a stem of its own; see codecs/movenet.py for what the maps mean.
+
+    channels: dict stride -> channels of the neck's features; the one at stride 4 is used.
+    """
+
+    def __init__(self, channels: dict[int, int], joints: int, *, hidden: int = 96, sigmoid: str = "sigmoid"):
         super().__init__()
         self.joints = joints
+        cin = channels[4]
         self.center = Head(cin, 1, hidden=hidden, act=sigmoid)
         self.heatmap = Head(cin, joints, hidden=hidden, act=sigmoid)
         self.regression = Head(cin, 2 * joints, hidden=hidden)
         self.offset = Head(cin, 2 * joints, hidden=hidden)
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """x: (B, Cin, H, W) to maps: center (B, 1, H, W), heatmap (B, K, H, W), regression and offset (B, K, 2, H, W)."""
+    def forward(self, features: dict[int, Tensor]) -> dict[str, Tensor]:
+        """The finest of the neck's features to maps: center (B, 1, H, W), heatmap (B, K, H, W), regression and offset
+        (B, K, 2, H, W)."""
+        x = features[4]
         batch, _, height, width = x.shape
         pairs = (batch, self.joints, 2, height, width)
         return {
@@ -55,3 +88,36 @@ class MoveNetHeads(nn.Module):
             "regression": self.regression(x).view(pairs),
             "offset": self.offset(x).view(pairs),
         }
+
+
+class TwoLevelHeads(nn.Module):
+    """The four maps of MoveNet at half the cost: what has to be fine at stride 4, what has to be far-sighted at 8.
+
+    Heatmap and offset share a stem at stride 4; centre and regression share one at stride 8 and are doubled bilinearly,
+    which is exact for a regression: its values fall linearly from cell to cell.
+    """
+
+    def __init__(self, channels: dict[int, int], joints: int, *, hidden: int = 96, sigmoid: str = "sigmoid"):
+        super().__init__()
+        self.joints = joints
+        self.fine = Stem(channels[4], hidden)
+        self.coarse = Stem(channels[8], hidden)
+        self.center = Out(hidden, 1, act=sigmoid)
+        self.heatmap = Out(hidden, joints, act=sigmoid)
+        self.regression = Out(hidden, 2 * joints)
+        self.offset = Out(hidden, 2 * joints)
+
+    def forward(self, features: dict[int, Tensor]) -> dict[str, Tensor]:
+        """Features at strides 4 and 8 to maps at stride 4, shaped as those of MoveNetHeads."""
+        fine, coarse = self.fine(features[4]), self.coarse(features[8])
+        batch, _, height, width = fine.shape
+        pairs = (batch, self.joints, 2, height, width)
+        return {
+            "center": self.center.act(double(self.center.out(coarse)).float()),
+            "heatmap": self.heatmap(fine),
+            "regression": double(self.regression(coarse)).view(pairs),
+            "offset": self.offset(fine).view(pairs),
+        }
+
+
+HEADS = {"movenet": MoveNetHeads, "two_level": TwoLevelHeads}

@@ -12,8 +12,9 @@ class FPN(nn.Module):
     """MoveNet's feature pyramid: from the coarsest level up by bilinear doubling, adding a lateral, and smoothing.
 
     channels_in: dict stride -> channels of the backbone's features. channels: dict stride -> channels of the lateral at
-    that stride (the official net: {4: 24, 8: 32, 16: 64, 32: 64}); levels left out are not tapped. The output stands at
-    stride 4 with channels[finest level] channels: a pyramid without level 4 doubles once more without a lateral.
+    that stride (the official net: {4: 24, 8: 32, 16: 64, 32: 64}); levels left out are not tapped. The finest output
+    stands at stride 4 with channels[finest level] channels: a pyramid without level 4 doubles once more without a
+    lateral.
     Source: the official graph; Lin et al., CVPR 2017.
     """
 
@@ -37,16 +38,20 @@ class FPN(nn.Module):
             }
         )
         self.extra = SeparableConv(widths[-1], widths[-1]) if self.levels[-1] == 8 else None
-        self.out_channels = widths[-1]
+        self.channels = dict(zip(self.levels[1:], targets, strict=True)) | {4: widths[-1]}
 
-    def forward(self, features: dict[int, Tensor]) -> Tensor:
-        """dict stride -> (B, C, H / stride, W / stride) to (B, out_channels, H / 4, W / 4)."""
+    def forward(self, features: dict[int, Tensor]) -> dict[int, Tensor]:
+        """dict stride -> (B, C, H / stride, W / stride) to the same for the smoothed levels, `channels` wide."""
         x = self.laterals[str(self.levels[0])](features[self.levels[0]])
+        smoothed = {}
         for stride in self.levels[1:]:
-            x = _double(x) + self.laterals[str(stride)](features[stride])
-            x = self.smooth[str(stride)](x)
-        return x if self.extra is None else self.extra(_double(x))
+            x = double(x) + self.laterals[str(stride)](features[stride])
+            smoothed[stride] = x = self.smooth[str(stride)](x)
+        if self.extra is not None:
+            smoothed[4] = self.extra(double(x))
+        return smoothed
 
 
-def _double(x: Tensor) -> Tensor:
+def double(x: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, C, 2 H, 2 W), bilinear, corners not aligned."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

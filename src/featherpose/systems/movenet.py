@@ -11,7 +11,7 @@ import inspect
 from torch import Tensor, nn
 
 from featherpose.models.backbones import build_backbone
-from featherpose.models.heads import Head, MoveNetHeads
+from featherpose.models.heads import HEADS, Out
 from featherpose.models.layers import initialise
 from featherpose.models.necks import FPN
 from featherpose.skeletons import did_you_mean
@@ -20,8 +20,14 @@ PRESETS = {
     "lightning": {"backbone": "mobilenet_v2", "width": 1.0},
     "thunder": {"backbone": "mobilenet_v2", "width": 1.75},
     "article": {"backbone": "shufflenet_v2", "width": 0.75, "neck": {8: 32, 16: 64, 32: 64}, "sigmoid": "fast_sigmoid"},
-    "lite": {"backbone": "mobilenet_v2", "width": 1.0},
-    "nano": {"backbone": "mobilenet_v2", "width": 0.5},
+    "lite": {
+        "backbone": "mobilenet_v1", "width": 0.75, "backbone_arguments": {"layers": 12},
+        "neck": {4: 32, 8: 48, 16: 64, 32: 64}, "heads": "two_level", "head_width": 64,
+    },
+    "nano": {
+        "backbone": "mobilenet_v1", "width": 0.5, "backbone_arguments": {"layers": 12},
+        "neck": {4: 24, 8: 32, 16: 48, 32: 48}, "heads": "two_level", "head_width": 48,
+    },
 }
 """name -> arguments of `build`. Lightning runs at 192 px, Thunder at 256."""
 
@@ -55,7 +61,7 @@ def build(
 ) -> MoveNet:
     """A network with random weights.
 
-    preset: a key of PRESETS. Arguments: backbone, width, neck (dict stride -> lateral channels), head_width, sigmoid
+    preset: a key of PRESETS. Arguments: backbone, width, neck (dict stride -> lateral channels), heads (a key of HEADS), head_width, sigmoid
     ("sigmoid" or "fast_sigmoid"), and `backbone_arguments` for the backbone's own. ValueError for unknown names.
     """
     if preset is not None and preset not in PRESETS:
@@ -73,6 +79,7 @@ def _build(
     backbone: str = "mobilenet_v2",
     width: float = 1.0,
     neck: dict | None = None,
+    heads: str = "movenet",
     head_width: int = 96,
     sigmoid: str = "sigmoid",
     backbone_arguments: dict | None = None,
@@ -80,9 +87,11 @@ def _build(
     body = build_backbone(backbone, width=width, **(backbone_arguments or {}))
     channels = {int(stride): int(count) for stride, count in (neck or OFFICIAL_NECK).items()}
     pyramid = FPN(body.channels, channels=channels)
-    network = MoveNet(body, pyramid, MoveNetHeads(pyramid.out_channels, joints, hidden=head_width, sigmoid=sigmoid))
+    if heads not in HEADS:
+        raise ValueError(f"unknown heads '{heads}' of movenet{did_you_mean(heads, HEADS)}")
+    network = MoveNet(body, pyramid, HEADS[heads](pyramid.channels, joints, hidden=head_width, sigmoid=sigmoid))
     initialise(network)
     for module in network.modules():
-        if isinstance(module, Head):
+        if isinstance(module, Out):
             module.initialise()
     return network

@@ -19,6 +19,9 @@ from featherpose.toml import TOMLDecodeError, loads
 from featherpose.train.fill import convert, fill, is_number, require
 
 
+LOSS_OPTIONS = ("form", "k", "joint_weights")
+
+
 @dataclass(frozen=True)
 class ModelRules:
     name: str = "model"
@@ -148,7 +151,7 @@ class Recipe:
     augment: Augmentation = field(default_factory=Augmentation)
     losses: dict = field(default_factory=lambda: {"heatmap": 1.0, "center": 1.0, "regression": 0.1, "offset": 1.0})
     loss: dict = field(default_factory=dict)
-    """Options of losses.Criterion: k, joint_weights."""
+    """Options of losses.Criterion: form, k, joint_weights."""
     train: TrainRules = field(default_factory=TrainRules)
     validation: ValidationRules = field(default_factory=ValidationRules)
 
@@ -172,8 +175,8 @@ class Recipe:
 
     def _check_losses(self, skeleton: Skeleton) -> None:
         for key in self.loss:
-            if key not in ("k", "joint_weights"):
-                raise ValueError(f"unknown key 'loss.{key}'{did_you_mean(key, ('k', 'joint_weights'))}")
+            if key not in LOSS_OPTIONS:
+                raise ValueError(f"unknown key 'loss.{key}'{did_you_mean(key, LOSS_OPTIONS)}")
         factors = self.loss.get("joint_weights", {})
         require(isinstance(factors, dict), "loss.joint_weights", factors, "a table: joint name = factor")
         for name, values in (("losses", self.losses), ("loss.joint_weights", factors)):
@@ -181,6 +184,8 @@ class Recipe:
                 require(is_number(value) and 0 <= value < math.inf, f"{name}.{key}", value, "a number, 0 or more")
         for joint in factors:
             skeleton.index(joint)
+        form = self.loss.get("form", "mse")
+        require(isinstance(form, str), "loss.form", form, "a text")
         k = self.loss.get("k", 0)
         require(is_number(k) and 0 <= k < math.inf, "loss.k", k, "a number, 0 or more")
         if self.losses.get("bone") and not skeleton.bones:

@@ -14,14 +14,18 @@ TAPS = {4: 2, 8: 4, 16: 10, 32: 12}
 
 
 class MobileNetV1(nn.Module):
-    """Features at strides 4, 8, 16 and 32. width: multiplies all channels."""
+    """Features at strides 4, 8, 16 and 32. width: multiplies all channels. layers: how many of LAYERS there are, the
+    first ones (12: without the most expensive one at stride 32, 11: nothing at stride 32)."""
 
-    def __init__(self, *, width: float = 1.0, act: str = "relu6"):
+    def __init__(self, *, width: float = 1.0, act: str = "relu6", layers: int = len(LAYERS)):
         super().__init__()
+        if not TAPS[16] < layers <= len(LAYERS):
+            raise ValueError(f"mobilenet_v1: layers must be {TAPS[16] + 1} to {len(LAYERS)}, got {layers}")
+        count = layers
         channels = max(8, int(32 * width))
         self.stem = ConvNorm(3, channels, 3, stride=2, act=act)
         layers = []
-        for base, stride in LAYERS:
+        for base, stride in LAYERS[:count]:
             cout = max(8, int(base * width))
             layer = nn.Sequential()
             layer.add_module("depthwise", ConvNorm(channels, channels, 3, stride=stride, groups=channels, act=act))
@@ -29,7 +33,9 @@ class MobileNetV1(nn.Module):
             layers.append(layer)
             channels = cout
         self.layers = nn.ModuleList(layers)
-        self.channels = {stride: layers[number].pointwise.conv.out_channels for stride, number in TAPS.items()}
+        taps = TAPS | {32: count - 1} if count > TAPS[16] + 1 else {s: n for s, n in TAPS.items() if s < 32}
+        self.taps = {number: stride for stride, number in taps.items()}
+        self.channels = {stride: layers[number].pointwise.conv.out_channels for number, stride in self.taps.items()}
 
     def early(self, stride: int) -> list[nn.Module]:
         """The modules before and up to the feature of a stride, for freezing."""
@@ -39,9 +45,8 @@ class MobileNetV1(nn.Module):
         """x: (B, 3, H, W), normalised to [-1, 1]."""
         x = self.stem(x)
         features = {}
-        taps = {number: stride for stride, number in TAPS.items()}
         for number, layer in enumerate(self.layers):
             x = layer(x)
-            if number in taps:
-                features[taps[number]] = x
+            if number in self.taps:
+                features[self.taps[number]] = x
         return features
