@@ -29,7 +29,7 @@ def check(
     skeleton: Annotated[
         str | None, typer.Option(help="Map the joints onto it: a name, or a .toml or .json file.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("featherpose-out"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("featherpose-out"),
     samples: Annotated[int, typer.Option(min=0, help="How many photos to draw targets over.")] = 24,
     input_size: Annotated[int, typer.Option(min=32, help="Network input the targets are made for, pixels.")] = 192,
     min_joints: Annotated[int | None, typer.Option(min=0, help="Fewer labelled joints are suspicious.")] = None,

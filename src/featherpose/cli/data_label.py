@@ -12,7 +12,8 @@ def label(
     data: Annotated[Path, typer.Argument(help="Label file, or folder with person_keypoints_SPLIT.json.")],
     teacher: Annotated[str, typer.Option(help="Model that labels: .onnx, .xml, .tflite, .safetensors, or a name.")],
     out: Annotated[
-        Path, typer.Option(help="Label file to write (.json), or a folder for person_keypoints_SPLIT.json.")
+        Path,
+        typer.Option("--out", "-o", help="Label file to write (.json), or a folder for person_keypoints_SPLIT.json."),
     ],
     split: Annotated[str | None, typer.Option(help="Split of the data folder.")] = None,
     photos: Annotated[Path | None, typer.Option(help="Folder of the photos; SPLIT next to the label file.")] = None,

@@ -11,7 +11,7 @@ SAMPLE = Path(__file__).resolve().parents[1] / "data" / "samples" / "demo.png"
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the drawn picture.")] = Path("featherpose-out"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the drawn picture.")] = Path("featherpose-out"),
     model: Annotated[str | None, typer.Option(help="Model file, or the name of one that comes along.")] = None,
 ) -> None:
     """Find the joints in a sample picture that comes along, draw them, and say what to try next."""

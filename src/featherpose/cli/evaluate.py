@@ -21,7 +21,9 @@ def evaluate(
     area_factor: Annotated[
         float | None, typer.Option(help="OKS area in box areas; 0 takes the areas of the label file  [default: 0.53]")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for JSON, CSV and the sheet of the worst.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for JSON, CSV and the sheet of the worst.")
+    ] = None,
     worst: Annotated[int, typer.Option(help="How many of the worst are drawn.", min=0)] = 24,
     limit: Annotated[int | None, typer.Option(help="Take the first so many photos only.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Threads for one picture.")] = 1,

@@ -11,7 +11,7 @@ import typer
 def export(
     model: Annotated[Path, typer.Argument(help="Trained model.", metavar="MODEL.safetensors")],
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="File to write  [default: MODEL.onnx, MODEL_joints.onnx]")
+        Path | None, typer.Option("--out", "-o", help="File to write  [default: MODEL.onnx, MODEL_joints.onnx]")
     ] = None,
     decoder: Annotated[
         bool, typer.Option("--decoder/--raw", help="Joints come out of the file, or the network's maps.")

@@ -10,9 +10,9 @@ import typer
 
 def import_model(
     file: Annotated[Path, typer.Argument(help="A MoveNet SinglePose file, Lightning or Thunder.", metavar="TFLITE")],
-    output: Annotated[
+    out: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write; default: the file's name with .safetensors, right here."),
+        typer.Option("--out", "-o", help="File to write; default: the file's name with .safetensors, right here."),
     ] = None,
 ) -> None:
     """Turn an official MoveNet TFLite file into a featherpose model.
@@ -25,13 +25,13 @@ def import_model(
 
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file")
-    output = output or Path(file.with_suffix(".safetensors").name)
+    out = out or Path(file.with_suffix(".safetensors").name)
     network, spec = import_movenet(file)
-    save_model(output, network, spec)
+    save_model(out, network, spec)
     width, height = spec.input_size
     macs, weights = count_macs(network, spec.input_size) / 1e6, count_parameters(network) / 1e6
     typer.echo(
         f"{spec.name}: {width}x{height} px, {len(spec.skeleton)} joints, {macs:.1f} million multiply-accumulates, "
         f"{weights:.3f} million weights ({spec.provenance['weights']} in the file)"
     )
-    typer.echo(f"wrote {output}; try: featherpose predict --model {output} PHOTO")
+    typer.echo(f"wrote {out}; try: featherpose predict --model {out} PHOTO")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def predict(
     photos: Annotated[list[Path], typer.Argument(help="Photos, or folders of photos.", metavar="PHOTO|FOLDER")],
     model: Annotated[str | None, typer.Option(help="Model file, or the name of one that comes along.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("featherpose-out"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("featherpose-out"),
     point: Annotated[str | None, typer.Option(metavar="X,Y", help="Take the person nearest this point.")] = None,
     box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Take the person in this box.")] = None,
     refine: Annotated[bool, typer.Option(help="Look a second time, closer.")] = True,

@@ -11,7 +11,7 @@ import typer
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="The recipe (.toml); see recipes/.")],
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/NAME unless given.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Run folder; runs/NAME unless given.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Override a value: --set train.lr=0.001, repeatable.")
     ] = None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def video(
     source: Annotated[str, typer.Argument(help="Video file, URL, or camera (0, /dev/video0).", metavar="VIDEO")],
     model: Annotated[str | None, typer.Option(help="Model file, or the name of one that comes along.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("featherpose-out"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("featherpose-out"),
     point: Annotated[str | None, typer.Option(metavar="X,Y", help="Follow the person nearest this point.")] = None,
     box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Follow the person in this box.")] = None,
     smoothing: Annotated[bool, typer.Option(help="Take the jitter out of the joints.")] = True,

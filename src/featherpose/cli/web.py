@@ -54,7 +54,8 @@ def web(
     ] = None,
     fetch: Annotated[bool, typer.Option("--fetch", help="Fetch the runtime for the browser by npm first.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write the page with all it needs to this folder for a web server, and stop.")
+        Path | None,
+        typer.Option("--out", "-o", help="Write the page with all it needs to this folder for a web server, and stop."),
     ] = None,
 ) -> None:
     """Open a page that finds joints on your webcam, in photos and in videos. Nothing leaves the browser."""
