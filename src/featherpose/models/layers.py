@@ -33,7 +33,16 @@ class Conv2d(nn.Conv2d):
         self.before = None if self_padded else (total // 2, total - total // 2) * 2  # left, right, top, bottom
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x if self.before is None else F.pad(x, self.before))
+        x = x if self.before is None else F.pad(x, self.before)
+        if self.slow_in_bfloat16 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float()).to(torch.get_autocast_dtype("cpu"))
+        return super().forward(x)
+
+    @property
+    def slow_in_bfloat16(self) -> bool:
+        """A strided depthwise convolution: its gradient takes oneDNN 25 to 40 times longer in bfloat16 (docs/log.md)."""
+        return self.groups > 1 and self.stride != (1, 1)
 
 
 def activation(name: str) -> nn.Module:

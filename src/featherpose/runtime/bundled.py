@@ -1,6 +1,8 @@
 """The models that ship inside the package: `weights/index.json` names them, their files lie beside it.
 
 {"default": "name", "models": {"name": {"file": "name.onnx", "sha256": "...", "summary": "one line"}}}
+
+Beside NAME.onnx lie its card NAME.md and NAME.safetensors, the weights to train on from.
 """
 
 from __future__ import annotations
@@ -46,6 +48,12 @@ def bundled_models(folder: Path = WEIGHTS) -> dict[str, BundledModel]:
             f"{index}: the list of bundled models is damaged ({error!r}); install featherpose again"
         ) from error
     return dict(sorted(models.items(), key=lambda item: not item[1].default))
+
+
+def bundled_weights(name: str, folder: Path = WEIGHTS) -> Path | None:
+    """The file to train a bundled model on from; None when no bundled model of that name has one."""
+    path = folder / f"{name}.safetensors"
+    return path if name in bundled_models(folder) and path.is_file() else None
 
 
 def bundled_path(name: str | None = None, folder: Path = WEIGHTS) -> Path:

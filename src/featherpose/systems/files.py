@@ -19,9 +19,11 @@ from featherpose.spec import SPEC_KEY, ModelSpec
 from featherpose.systems import build_network
 
 
-def save_model(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
+def save_model(path: str | Path, network: nn.Module, spec: ModelSpec, *, half: bool = False) -> None:
     """Writes network and spec to `path`: first under a temporary name beside it, then renamed, so never a half file.
 
+    half: the weights of convolutions and dense layers are stored as float16, half the file; reading makes float32 of
+    them again.
     ValueError unless the name ends in .safetensors; OSError when the disk is full or the folder is missing.
     """
     path = Path(path)
@@ -30,6 +32,8 @@ def save_model(path: str | Path, network: nn.Module, spec: ModelSpec) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder '{path.parent}' to write the model to")
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    if half:
+        state = {key: value.half() if value.ndim > 1 else value for key, value in state.items()}
     content = save(state, metadata={SPEC_KEY: spec.to_json()})
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

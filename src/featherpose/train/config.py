@@ -14,12 +14,21 @@ import numpy as np
 from featherpose.codecs import CODECS, build_codec
 from featherpose.data.augment import Augmentation
 from featherpose.evaluate import PROTOCOLS
+from featherpose.runtime.bundled import bundled_weights
 from featherpose.skeletons import Skeleton, did_you_mean, load_skeleton
 from featherpose.toml import TOMLDecodeError, loads
 from featherpose.train.fill import convert, fill, is_number, require
 
 
 LOSS_OPTIONS = ("form", "k", "joint_weights")
+LATER = {
+    "augment": {
+        "drop_joints": 0.0, "drop_size": [0.06, 0.2], "paste_parts": 0.0, "paste_choices": 1, "joint_area": [0.0, 0.0],
+        "joint_area_mode": 0.0, "background": 0.0,
+    },
+    "data": {"balance": 0.0},
+}  # fmt: skip
+"""Keys that came after the first runs: at their defaults they are left out of the fingerprint, so that those can go on."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class ModelRules:
     codec: dict = field(default_factory=lambda: {"name": "movenet"})
     """`name` and any field of the codec; its lengths in cells hold for the grid of every stage."""
     init: str = ""
-    """A model of featherpose (.safetensors) or an ImageNet classifier (.tflite, .safetensors) to start from."""
+    """A model of featherpose (.safetensors), the name of a bundled one, or an ImageNet classifier (.tflite, .safetensors)
+    to start from."""
 
     def __post_init__(self) -> None:
         require(self.name.strip() == self.name != "" and not set(self.name) & set("/\\"), "model.name", self.name,
@@ -49,10 +59,13 @@ class DataRules:
     split: str = ""
     repeat: float = 1.0
     """How often each photo is seen in an epoch; 0.5 draws half of them anew each time."""
+    balance: float = 0.0
+    """How far rare poses are seen more often: 0 each photo alike, 1 each group of poses alike (data/balance.py)."""
 
     def __post_init__(self) -> None:
         require(self.path != "", "data.path", self.path, "a label file or a data folder")
         require(0 < self.repeat < math.inf, "data.repeat", self.repeat, "positive")
+        require(0 <= self.balance <= 1, "data.balance", self.balance, "in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -219,6 +232,11 @@ class Recipe:
         for key in ("workers", "keep_photos", "device", "threads"):
             facts["train"].pop(key)
         facts.pop("validation")
+        for table, entries in (("augment", [facts["augment"]]), ("data", facts["data"])):
+            for entry in entries:
+                for key, default in LATER[table].items():
+                    if entry[key] == default:
+                        entry.pop(key)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -306,6 +324,9 @@ def _resolve_paths(facts: dict, folder: Path) -> None:
     model = facts.get("model")
     if isinstance(model, dict) and str(model.get("skeleton", "")).endswith((".toml", ".json")):
         places.append((model, "skeleton"))
+    if isinstance(model, dict) and isinstance(model.get("init"), str):
+        bundled = bundled_weights(model["init"])
+        model["init"] = model["init"] if bundled is None else str(bundled)
     for table, key in places:
         if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
             table[key] = str((folder / Path(table[key]).expanduser()).resolve())
