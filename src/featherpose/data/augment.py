@@ -1,4 +1,8 @@
-"""Augmentation: one affine map for photo and joints, then colour, blur and cut-out on the pixels alone."""
+"""Augmentation: one affine map for photo and joints, then pasted parts, colour, blur and holes on the pixels alone.
+
+A rule at 0 draws no random number where it was added later than the others, so that pictures of older recipes stay the
+same bit for bit.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,25 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from featherpose.data.sample import Sample
-from featherpose.geometry import compose, mirror, rotation, scaling, square_around, transform, translation, warp
+from featherpose.data.background import background_region
+from featherpose.data.holes import drop_joints
+from featherpose.data.limbs import LimbBank, paste_limbs
+from featherpose.data.sample import Sample, without_people
+from featherpose.geometry import (
+    box_of_points,
+    compose,
+    crop_map,
+    mirror,
+    rotation,
+    scaling,
+    square_around,
+    transform,
+    translation,
+    warp,
+)
+
+AREA_SIDE = 160
+"""Pixels: the shorter side of the input that `joint_area` is counted at (the article's input)."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +66,65 @@ class Augmentation:
     """Probability of hiding a rectangle behind noise or one colour; joints under it stay labelled."""
     cutout_size: tuple[float, float] = (0.1, 0.35)
     """Sides of the rectangle as shares of the input."""
+    drop_joints: float = 0.0
+    """Probability of hiding some of the target's joints behind ellipses and rectangles; they stay labelled (AID, Huang
+    et al., arXiv:2008.07139)."""
+    drop_size: tuple[float, float] = (0.06, 0.2)
+    """Sides of those as shares of the input. A guess."""
+    paste_parts: float = 0.0
+    """Probability of pasting one to three limbs of other people near the target's joints, which stay labelled
+    (Bin et al., ECCV 2020, arXiv:2008.00697)."""
+    paste_choices: int = 1
+    """Ways of pasting that are drawn for each picture; of several, the one with the highest loss of the current network
+    is trained on (train/hardest.py)."""
+    joint_area: tuple[float, float] = (0.0, 0.0)
+    """Smallest and largest area of the box around the target's joints, px^2 with the input's shorter side at AREA_SIDE;
+    the crop's side follows from it instead of `crop_scale`, whose lower end stays the closest crop. (0, 0) is off."""
+    joint_area_mode: float = 0.0
+    """The most frequent joint-box area (a triangular distribution over `joint_area`); 0: the middle of the range."""
+    background: float = 0.0
+    """Probability of a part of the photo that touches nobody's box, where one is found; its targets say: nobody."""
 
     def __post_init__(self) -> None:
-        for name in ("crop_scale", "cutout_size"):
+        for name in ("crop_scale", "cutout_size", "drop_size"):
             low, high = (float(v) for v in getattr(self, name))
             if not 0 < low <= high:
                 raise ValueError(f"augment.{name} must be 0 < low <= high, got {[low, high]}")
             object.__setattr__(self, name, (low, high))
-        for name in ("flip", "rotate", "upside_down", "half_body", "other_target", "colour", "grey", "blur", "cutout"):
+        for name in PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augment.{name} is a probability in [0, 1], got {getattr(self, name)}")
-        if self.cutout_size[1] > 1:
-            raise ValueError(f"augment.cutout_size is in shares of the input, at most 1, got {list(self.cutout_size)}")
+        for name in ("cutout_size", "drop_size"):
+            if getattr(self, name)[1] > 1:
+                raise ValueError(f"augment.{name} is in shares of the input, at most 1, got {list(getattr(self, name))}")
         if not 0 <= self.colour_strength <= 1:
             raise ValueError(f"augment.colour_strength must lie in [0, 1], got {self.colour_strength}")
         for name in ("shift", "rotate_deviation"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"augment.{name} must not be negative, got {getattr(self, name)}")
+        if not 1 <= self.paste_choices <= 16:
+            raise ValueError(f"augment.paste_choices must be 1 to 16, got {self.paste_choices}")
+        self._check_joint_area()
+
+    def _check_joint_area(self) -> None:
+        low, high = (float(v) for v in self.joint_area)
+        object.__setattr__(self, "joint_area", (low, high))
+        if (low, high) != (0, 0) and not 0 < low <= high <= AREA_SIDE**2:
+            raise ValueError(
+                f"augment.joint_area must be 0 < low <= high <= {AREA_SIDE**2} px^2, or [0, 0] for off; got {[low, high]}"
+            )
+        if self.joint_area_mode != 0 and not 0 < low <= self.joint_area_mode <= high:
+            raise ValueError(
+                f"augment.joint_area_mode must lie in augment.joint_area, or be 0 for its middle; "
+                f"got {self.joint_area_mode} with {[low, high]}"
+            )
+
+
+PROBABILITIES = (
+    "flip", "rotate", "upside_down", "half_body", "other_target", "colour", "grey", "blur", "cutout", "drop_joints",
+    "paste_parts", "background",
+)  # fmt: skip
+"""The fields of Augmentation that are probabilities."""
 
 
 NO_AUGMENTATION = Augmentation(
@@ -71,18 +134,70 @@ NO_AUGMENTATION = Augmentation(
 
 
 def augment(
-    image: np.ndarray, sample: Sample, *, size_wh: tuple[int, int], rules: Augmentation, rng: np.random.Generator
+    image: np.ndarray,
+    sample: Sample,
+    *,
+    size_wh: tuple[int, int],
+    rules: Augmentation,
+    rng: np.random.Generator,
+    bank: LimbBank | None = None,
 ) -> tuple[np.ndarray, Sample]:
     """A training picture and its labels, both in input pixels.
 
-    image: (H, W, 3) uint8 RGB, the photo of `sample`. Returns (size_h, size_w, 3) uint8 and a Sample of that size whose
-    `target` is the person the crop was cut around. A photo without people is cut around its middle.
+    image: (H, W, 3) uint8 RGB, the photo of `sample`. bank: the limbs for `paste_parts`, needed where that is not 0.
+    Returns (size_h, size_w, 3) uint8 and a Sample of that size whose `target` is the person the crop was cut around. A
+    photo without people is cut around its middle. A picture of background has no people in its sample.
     """
-    target = _choose_target(sample, rules, rng)
-    matrix, flipped = _draw_map(sample, target, size_wh, rules, rng)
+    pictures, moved = _augmented(image, sample, size_wh, rules, rng, bank, choices=1)
+    return pictures[0], moved
+
+
+def augment_choices(
+    image: np.ndarray,
+    sample: Sample,
+    *,
+    size_wh: tuple[int, int],
+    rules: Augmentation,
+    rng: np.random.Generator,
+    bank: LimbBank | None = None,
+) -> tuple[np.ndarray, Sample]:
+    """`paste_choices` training pictures that differ in the pasted limbs alone, (N, size_h, size_w, 3), and their labels.
+
+    The first is the picture of `augment`. All are the same where nothing is pasted.
+    """
+    pictures, moved = _augmented(image, sample, size_wh, rules, rng, bank, choices=rules.paste_choices)
+    return np.stack(pictures * rules.paste_choices if len(pictures) == 1 else pictures), moved
+
+
+def _augmented(
+    image: np.ndarray, sample: Sample, size_wh: tuple[int, int], rules: Augmentation, rng: np.random.Generator,
+    bank: LimbBank | None, choices: int,
+) -> tuple[list[np.ndarray], Sample]:  # fmt: skip
+    region = None
+    if rules.background > 0 and rng.random() < rules.background:
+        region = background_region(sample, size_wh, rng)
+    if region is None:
+        target = _choose_target(sample, rules, rng)
+        matrix, flipped = draw_map(sample, target, size_wh, rules, rng)
+    else:
+        sample, target = without_people(sample), -1
+        flipped = bool(rng.random() < rules.flip)
+        matrix = crop_map(region, size_wh)
+        matrix = compose(matrix, mirror(size_wh[0])) if flipped else matrix
     picture = warp(image, matrix, size_wh)
     moved = move_sample(replace(sample, target=target), matrix, size_wh, flipped=flipped)
-    return _change_pixels(picture, rules, rng), moved
+    pictures = [picture]
+    if rules.paste_parts > 0 and rng.random() < rules.paste_parts:
+        if bank is None:
+            raise ValueError("augment.paste_parts needs a bank of limbs (data.limbs.build_bank), none was given")
+        # Each way has its own generator: how many there are changes neither the first nor what is drawn afterwards.
+        seed = int(rng.integers(2**32))
+        pictures = [paste_limbs(picture, moved, bank, np.random.default_rng([seed, way])) for way in range(choices)]
+    state = rng.bit_generator.state
+    for number, pasted in enumerate(pictures):
+        rng.bit_generator.state = state
+        pictures[number] = _change_pixels(pasted, moved, rules, rng)
+    return pictures, moved
 
 
 def move_sample(sample: Sample, matrix: np.ndarray, size_wh: tuple[int, int], *, flipped: bool = False) -> Sample:
@@ -123,17 +238,23 @@ def _choose_target(sample: Sample, rules: Augmentation, rng: np.random.Generator
     return int(rng.choice(good)) if len(good) else sample.target
 
 
-def _draw_map(
+def draw_map(
     sample: Sample, target: int, size_wh: tuple[int, int], rules: Augmentation, rng: np.random.Generator
 ) -> tuple[np.ndarray, bool]:
-    """One affine map from photo pixels to input pixels, and whether it mirrors."""
+    """One affine map from photo pixels to input pixels around a person (-1: the photo's middle), and whether it mirrors."""
+    whole = True
     if target < 0:
         box = np.array([0, 0, *sample.size_wh], np.float64)
     else:
         box = replace(sample, target=target).target_box()
         if rng.random() < rules.half_body:
-            box = _half_body(sample, target, rng, box)
-    side = float(np.exp(rng.uniform(*np.log(rules.crop_scale))))
+            half = _half_body(sample, target, rng, box)
+            whole, box = half is box, half
+    side = None
+    if rules.joint_area[1] > 0 and target >= 0 and whole:
+        side = _side_of_area(sample.xy[target], box, rules, rng)
+    if side is None:
+        side = float(np.exp(rng.uniform(*np.log(rules.crop_scale))))
     x1, y1, x2, y2 = square_around(box, side)
     length = max(x2 - x1, 1.0)
     shift = rng.uniform(-1, 1, 2) * rules.shift * length
@@ -150,6 +271,21 @@ def _draw_map(
     return compose(*steps), flipped
 
 
+def _side_of_area(xy: np.ndarray, box: np.ndarray, rules: Augmentation, rng: np.random.Generator) -> float | None:
+    """The crop's side in longer sides of `box` that gives the joints a drawn area; None when their box has none.
+
+    xy: (K, 2) photo pixels. Nobody is cut closer than the lower end of `crop_scale`, so large areas may not be reached.
+    """
+    joints = box_of_points(xy)
+    area = 0.0 if joints is None else float(np.prod(joints[2:] - joints[:2]))
+    if area <= 0:
+        return None
+    low, high = rules.joint_area
+    wanted = rng.triangular(low, rules.joint_area_mode or (low + high) / 2, high) if low < high else low
+    longer = max(box[2] - box[0], box[3] - box[1])
+    return max(AREA_SIDE * float(np.sqrt(area / wanted)) / longer, rules.crop_scale[0])
+
+
 def _half_body(sample: Sample, target: int, rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
     """Box of the upper or lower joints (by the skeleton's names), if enough of them are labelled; else `box`."""
     lower = np.array([any(part in name for part in ("hip", "knee", "ankle")) for name in sample.skeleton.joints])
@@ -163,7 +299,7 @@ def _half_body(sample: Sample, target: int, rng: np.random.Generator, box: np.nd
     return np.concatenate([centre - half, centre + half]).astype(np.float64)
 
 
-def _change_pixels(picture: np.ndarray, rules: Augmentation, rng: np.random.Generator) -> np.ndarray:
+def _change_pixels(picture: np.ndarray, moved: Sample, rules: Augmentation, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < rules.colour:
         picture = _colour(picture, rules.colour_strength, rng)
     if rng.random() < rules.grey:
@@ -172,6 +308,8 @@ def _change_pixels(picture: np.ndarray, rules: Augmentation, rng: np.random.Gene
         picture = _blur(picture, rng)
     if rng.random() < rules.cutout:
         picture = _cut_out(picture, rules.cutout_size, rng)
+    if rules.drop_joints > 0 and rng.random() < rules.drop_joints:
+        picture = drop_joints(picture, moved, rules.drop_size, rng)
     return picture
 
 

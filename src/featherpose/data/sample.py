@@ -83,6 +83,26 @@ class Sample:
         )
 
 
+def target_joints(sample: Sample) -> np.ndarray:
+    """(N, 2) labelled joints of the target that lie inside the picture; (0, 2) without a target."""
+    if sample.target < 0:
+        return np.zeros((0, 2), np.float32)
+    xy = sample.xy[sample.target][sample.visibility[sample.target] > 0]
+    return xy[((xy >= 0) & (xy < sample.size_wh)).all(axis=1)]
+
+
+def has_nobody(sample: Sample) -> bool:
+    """Whether nobody is in the photo, as far as the labels tell: no people, and no regions with unlabelled ones."""
+    return len(sample.xy) == 0 and (sample.ignore_xyxy is None or len(sample.ignore_xyxy) == 0)
+
+
+def without_people(sample: Sample) -> Sample:
+    """The same photo with no people in its labels; ignored regions stay."""
+    names = ("xy", "visibility", "box_xyxy", "area", "annotation_id", "head_size", "weight", "teacher_xy", "teacher_score")
+    values = {name: getattr(sample, name) for name in names}
+    return replace(sample, target=-1, **{name: None if v is None else v[:0] for name, v in values.items()})
+
+
 def to_skeleton(sample: Sample, skeleton: Skeleton) -> Sample:
     """The same sample with the joints of another skeleton, matched by name; joints it does not label become UNKNOWN."""
     if sample.skeleton == skeleton:
