@@ -7,12 +7,14 @@ OpenCV. Colour profiles are not applied.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -29,6 +31,14 @@ MAX_PIXELS = 178_956_970
 most about 7 bytes per pixel, 1.25 GB at the limit (11 when EXIF asks for a turn)."""
 
 
+class NoPicture(ValueError):
+    """The content is of no kind that is known or allowed."""
+
+
+class TooLarge(ValueError):
+    """The picture may be whole, but it is refused."""
+
+
 def read_photo(path: str | Path) -> np.ndarray:
     """The photo in a file: (H, W, 3) uint8 RGB, EXIF rotation applied, the first frame of several.
 
@@ -42,20 +52,43 @@ def read_photo(path: str | Path) -> np.ndarray:
         raise FileNotFoundError(f"{path}: there is no such photo")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty (0 bytes), expected a photo")
-    with path.open("rb") as file, _quiet_pillow():
+    with path.open("rb") as file:
         try:
-            with _open(file, path) as picture:
+            return _decoded(file, path)
+        except NoPicture:
+            with _quiet_pillow():
+                deep = _read_deep_tiff(path)
+            if deep is None:
+                raise
+            return deep
+
+
+def decode_photo(
+    data: bytes, name: str = "photo", *, formats: Sequence[str] | None = None, max_pixels: int | None = None
+) -> np.ndarray:
+    """`read_photo` for a file's content that is in memory already; its header is judged before anything is unpacked.
+
+    name: for messages. formats: Pillow's names of those that are allowed ("JPEG"); all it knows unless given, but no
+    16-bit colour TIFF. max_pixels: MAX_PIXELS unless given. Raises NoPicture, TooLarge, and ValueError for truncated or
+    damaged data.
+    """
+    return _decoded(io.BytesIO(data), name, formats, max_pixels)
+
+
+def _decoded(
+    file: BinaryIO, name: str | Path, formats: Sequence[str] | None = None, max_pixels: int | None = None
+) -> np.ndarray:
+    with _quiet_pillow():
+        try:
+            with _open(file, name, formats, max_pixels) as picture:
                 return _rgb(picture)
         except UnidentifiedImageError as error:
-            deep = _read_deep_tiff(path)
-            if deep is not None:
-                return deep
-            kinds = ", ".join(suffix[1:] for suffix in PHOTO_SUFFIXES)
-            raise ValueError(f"{path}: not a picture that can be read; known kinds: {kinds}") from error
-        except _TooLarge:
+            kinds = ", ".join(formats or (suffix[1:] for suffix in PHOTO_SUFFIXES))
+            raise NoPicture(f"{name}: not a picture that can be read; known kinds: {kinds}") from error
+        except TooLarge:
             raise
         except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:  # Pillow's ways to tell of bad data
-            raise ValueError(f"{path}: the picture is truncated or damaged ({error})") from error
+            raise ValueError(f"{name}: the picture is truncated or damaged ({error})") from error
 
 
 def photo_size(path: str | Path) -> tuple[int, int]:
@@ -150,24 +183,24 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
     raise ValueError(f"a photo must be uint8, uint16 or floats in [0, 1], got {array.dtype}")
 
 
-class _TooLarge(ValueError):
-    """The picture may be whole, but it is refused."""
-
-
-def _open(file, path: Path) -> Image.Image:
+def _open(
+    file: BinaryIO, name: str | Path, formats: Sequence[str] | None = None, max_pixels: int | None = None
+) -> Image.Image:
     """A picture whose size is known and allowed; its pixels are not read yet."""
     try:
-        picture = Image.open(file)
+        picture = Image.open(file, formats=formats)
     except Image.DecompressionBombError as error:
-        raise _TooLarge(f"{path}: too large, at most {MAX_PIXELS:,} pixels are read ({error})") from error
-    _check_size(picture.size, path)
+        most = max_pixels or MAX_PIXELS
+        raise TooLarge(f"{name}: too large, at most {most:,} pixels are read ({error})") from error
+    _check_size(picture.size, name, max_pixels)
     return picture
 
 
-def _check_size(size_wh: tuple[int, int], path: Path) -> None:
+def _check_size(size_wh: tuple[int, int], name: str | Path, max_pixels: int | None = None) -> None:
     width, height = size_wh
-    if width * height > MAX_PIXELS:
-        raise _TooLarge(f"{path}: too large, {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are read")
+    most = max_pixels or MAX_PIXELS
+    if width * height > most:
+        raise TooLarge(f"{name}: too large, {width:,} x {height:,} pixels; at most {most:,} are read")
 
 
 @contextmanager
