@@ -144,7 +144,44 @@ def torchvision_shuffle(units):
     return names
 
 
+def torchvision_v3(units):
+    names, blocks = {"stem": ("features.0.0", "features.0.1"), "last": ("features.12.0", "features.12.1")}, {}
+    for name in units:
+        if name in names:
+            continue
+        number, part = int(name.split(".")[1]) + 1, name.split(".")[2]
+        place = blocks[number] = blocks.get(number, -1) + 1
+        stem = f"features.{number}.block.{place}"
+        if part == "excite":
+            blocks[number] -= name.endswith("reduce")  # both layers share a place
+            names[name] = (f"{stem}.fc1" if name.endswith("reduce") else f"{stem}.fc2",)
+        else:
+            names[name] = (f"{stem}.0", f"{stem}.1")
+    return names
+
+
+def timm_v3(units):
+    stages = [0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4]
+    names = {"stem": ("conv_stem", "bn1"), "last": ("blocks.5.0.conv", "blocks.5.0.bn1")}
+    for name in units:
+        if name in names:
+            continue
+        number, part = int(name.split(".")[1]), name.split(".")[2]
+        stem = f"blocks.{stages[number]}.{number - stages.index(stages[number])}"
+        if part == "excite":
+            names[name] = (f"{stem}.se.conv_{name.split('.')[3]}",)
+            continue
+        if number == 0:
+            parts = {"depthwise": ("conv_dw", "bn1"), "project": ("conv_pw", "bn2")}
+        else:
+            parts = {"expand": ("conv_pw", "bn1"), "depthwise": ("conv_dw", "bn2"), "project": ("conv_pwl", "bn3")}
+        names[name] = tuple(f"{stem}.{p}" for p in parts[part])
+    return names
+
+
 STATE_DICTS = {
+    "torchvision mobilenet_v3_small": ({"name": "mobilenet_v3_small"}, torchvision_v3),
+    "timm mobilenetv3_small": ({"name": "mobilenet_v3_small", "width": 0.5}, timm_v3),
     "torchvision mobilenet_v2": ({"name": "mobilenet_v2", "width": 0.35}, torchvision_v2),
     "timm mobilenetv2": ({"name": "mobilenet_v2", "width": 0.35}, timm_v2),
     "timm mobilenetv1": ({"name": "mobilenet_v1", "width": 0.25}, timm_v1),
@@ -156,13 +193,24 @@ STATE_DICTS = {
 def test_a_state_dict_gives_its_own_features(case, tmp_path):
     arguments, naming = STATE_DICTS[case]
     source = random_network(build_backbone(**arguments), rng_seed=1)
-    units = {name: unit for name, unit in source.named_modules() if isinstance(unit, ConvNorm)}
+    units = {
+        name: unit
+        for name, unit in source.named_modules()
+        if isinstance(unit, ConvNorm) or (isinstance(unit, torch.nn.Conv2d) and unit.bias is not None)
+    }
     names = naming(list(units))
     state = {"classifier.weight": torch.zeros(5, 7), "classifier.bias": torch.zeros(5)}
-    for name, (conv, norm) in names.items():
+    if "timm mobilenetv3" in case:  # a 1x1 behind the pooling
+        state |= {"conv_head.weight": torch.zeros(9, 7, 1, 1), "conv_head.bias": torch.zeros(9)}
+    for name, (conv, *norm) in names.items():
+        if not norm:
+            state |= {f"{conv}.weight": units[name].weight.detach(), f"{conv}.bias": units[name].bias.detach()}
+            continue
+        (norm,) = norm
         state[f"{conv}.weight"] = units[name].conv.weight.detach().clone()
         state |= {f"{norm}.{key}": value.clone() for key, value in units[name].norm.state_dict().items()}
-        units[name].norm.eps = 1e-5  # the file's network divides by another deviation than ours
+        if case != "torchvision mobilenet_v3_small":
+            units[name].norm.eps = 1e-5  # the file's network divides by another deviation than ours
     path = tmp_path / "a.safetensors"
     save_file(state, str(path))
     backbone = build_backbone(**arguments)

@@ -10,8 +10,11 @@ from importlib import import_module
 from featherpose.skeletons import did_you_mean
 
 BACKBONES = {
+    "micronet": "featherpose.models.backbones.micronet:MicroNet",
     "mobilenet_v1": "featherpose.models.backbones.mobilenet_v1:MobileNetV1",
     "mobilenet_v2": "featherpose.models.backbones.mobilenet_v2:MobileNetV2",
+    "mobilenet_v3_large": "featherpose.models.backbones.mobilenet_v3:mobilenet_v3_large",
+    "mobilenet_v3_small": "featherpose.models.backbones.mobilenet_v3:mobilenet_v3_small",
     "shufflenet_v2": "featherpose.models.backbones.shufflenet_v2:ShuffleNetV2",
 }
 
