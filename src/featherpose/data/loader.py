@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from featherpose.data.augment import Augmentation, augment
+from featherpose.data.augment import Augmentation, augment, augment_choices
+from featherpose.data.balance import balanced_weights, draw_weighted, group_poses
+from featherpose.data.limbs import LimbBank, build_bank
 from featherpose.data.sample import Sample
 from featherpose.runtime.photos import read_photo
 
@@ -55,6 +57,14 @@ class Part:
     samples: list[Sample]
     repeat: float = 1.0
     """How often each sample is seen in an epoch; a fraction draws a share anew each epoch."""
+    balance: float = 0.0
+    """How far rare poses are seen more often, 0 to 1 (data/balance.py); the length of an epoch stays the same."""
+    weight: np.ndarray | None = field(init=False, default=None, repr=False, compare=False)
+    """(N,) what `balance` makes of it; None without."""
+
+    def __post_init__(self) -> None:
+        if self.balance > 0:
+            object.__setattr__(self, "weight", balanced_weights(group_poses(self.samples), self.balance))
 
     @property
     def drawn(self) -> int:
@@ -72,6 +82,10 @@ def epoch_order(parts: list[Part], *, seed: int, epoch: int) -> np.ndarray:
     rng = np.random.default_rng([seed, epoch, 0x0EDE])
     chosen = []
     for number, part in enumerate(parts):
+        if part.weight is not None:
+            indices = draw_weighted(part.weight, part.seen, rng)
+            chosen.append(np.stack([np.full(len(indices), number), indices], axis=1))
+            continue
         indices = [np.arange(len(part.samples))] * int(part.repeat)
         if part.drawn:
             indices.append(rng.permutation(len(part.samples))[: part.drawn])
@@ -82,12 +96,18 @@ def epoch_order(parts: list[Part], *, seed: int, epoch: int) -> np.ndarray:
 
 def make_example(
     parts: list[Part], photos: Photos, codec, rules: Augmentation, *, part: int, index: int, seed: int, epoch: int,
-    position: int,
+    position: int, bank: LimbBank | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """One training example: `image` (H, W, 3) uint8 and the codec's target maps."""
+    """One training example: `image` (H, W, 3) uint8 and the codec's target maps.
+
+    With several `paste_choices` the image is (N, H, W, 3), the ways of pasting to choose from (train/hardest.py).
+    """
     rng = np.random.default_rng([seed, epoch, position])
     sample = parts[part].samples[index]
-    picture, moved = augment(photos(sample), sample, size_wh=codec.input_size, rules=rules, rng=rng)
+    several = rules.paste_parts > 0 and rules.paste_choices > 1
+    picture, moved = (augment_choices if several else augment)(
+        photos(sample), sample, size_wh=codec.input_size, rules=rules, rng=rng, bank=bank
+    )
     return {
         "image": picture,
         **codec.encode(moved.xy, moved.visibility, moved.box_xyxy, moved.ignore_xyxy, joint_weight=moved.weight),
@@ -120,6 +140,8 @@ class Loader:
                 f"an epoch has {sum(part.seen for part in parts)} samples, fewer than one batch of {whole}; "
                 "lower the stage's batch, or raise the data's repeat"
             )
+        everybody = [sample for part in parts for sample in part.samples]
+        self.bank = build_bank(everybody, self.photos, seed=seed) if rules.paste_parts > 0 else None
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -139,7 +161,7 @@ class Loader:
         first = (number * self.world + self.rank) * self.batch
         return collate([
             make_example(self.parts, self.photos, self.codec, self.rules, part=int(part), index=int(index),
-                         seed=self.seed, epoch=epoch, position=first + i)
+                         seed=self.seed, epoch=epoch, position=first + i, bank=self.bank)
             for i, (part, index) in enumerate(order[first : first + self.batch])
         ])  # fmt: skip
 

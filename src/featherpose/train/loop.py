@@ -27,6 +27,7 @@ from featherpose.train.checkpoint import load_checkpoint, save_checkpoint
 from featherpose.train.config import Recipe
 from featherpose.train.ema import EMA
 from featherpose.train.folder import CHECKPOINT, MODEL, Journal, check_folder, writing
+from featherpose.train.hardest import hardest
 from featherpose.train.initial import initial_network
 from featherpose.train.meter import Meter
 from featherpose.train.optimizer import lr_factor, make_optimizer
@@ -126,7 +127,7 @@ class Run:
         self.criterion = Criterion(recipe.losses, self.skeleton, **recipe.loss).to(process.device)
         self.photos = Photos(keep=recipe.train.keep_photos)
         self.problems: dict[str, int] = {}
-        self.parts = [Part(self._read(d.path, d.split, self.skeleton), d.repeat) for d in recipe.data]
+        self.parts = [Part(self._read(d.path, d.split, self.skeleton), d.repeat, d.balance) for d in recipe.data]
         self.val = self._validation_samples()
         self.loaders = [self._loader(number) for number in range(len(recipe.stage))]
         self.total = sum(s.epochs * len(loader) for s, loader in zip(recipe.stage, self.loaders, strict=True))
@@ -333,7 +334,10 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
         tensors = {name: _sent(value, device) for name, value in batch.items()}
-        image = tensors.pop("image").permute(0, 3, 1, 2).float()  # channels last in memory
+        image = tensors.pop("image")
+        if image.dim() == 5:  # several ways of pasting to choose from
+            image = hardest(self.network, image, tensors, amp=rules.amp == "bf16")
+        image = image.permute(0, 3, 1, 2).float()  # channels last in memory
         total, parts = self.shared(image, tensors)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
