@@ -11,6 +11,7 @@ from colour_model import write_colour_model
 from video_clips import cut_clip, dot_frames, dot_joints, read_frames, read_times, turn_clip, write_clip
 
 from featherpose import cli
+from featherpose.cli import progress
 from featherpose.runtime import tracker
 from featherpose.runtime.video import camera, window
 
@@ -165,6 +166,27 @@ def test_ctrl_c_keeps_what_was_done_and_says_130(model, here, capsys, monkeypatc
     assert capsys.readouterr().err.strip() == "stopped by Ctrl-C"
     assert len(_rows()) == 25 and len(read_times(here / "featherpose-out/clip.pose.mp4")) == 25
     assert sorted(path.name for path in (here / "featherpose-out").iterdir()) == RESULTS
+
+
+def test_ctrl_c_before_the_first_frame_leaves_nothing(model, here, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(progress, "rate_bar", stop)
+    write_clip(here / "clip[1].mp4", dot_frames(5))
+    assert cli.run(["video", "clip[1].mp4", "--model", model]) == 130
+    assert capsys.readouterr().err.strip() == "stopped by Ctrl-C"
+    assert not list(here.glob("featherpose-out/*")) and not list(here.glob("featherpose-out/.*"))
+
+
+def test_ctrl_c_while_a_library_loads_is_ctrl_c(model, here, capsys, monkeypatch):
+    def load(*_, **__):
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    write_clip(here / "clip.mp4", dot_frames(5))
+    monkeypatch.setattr(PlainTracker, "__init__", load)
+    assert cli.run(["video", "clip.mp4", "--model", model]) == 130
+    assert capsys.readouterr().err.strip() == "stopped by Ctrl-C"
 
 
 def test_a_camera_that_disappears_is_exit_code_1_and_keeps_what_was_seen(model, here, capsys, monkeypatch):

@@ -1,7 +1,10 @@
 """Sources of moving pictures: true times, the right way up, and one sentence for whatever cannot be read."""
 
 import gc
+import threading
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import cv2
 import numpy as np
@@ -217,6 +220,43 @@ def test_what_is_no_video_is_refused_in_one_sentence(tmp_path, monkeypatch, kind
 def test_a_url_that_cannot_be_reached_is_told():
     with pytest.raises(OSError, match=r"http://127\.0\.0\.1:9/a\.mp4: cannot be reached \(Connection refused\)"):
         open_source("http://127.0.0.1:9/a.mp4")  # nobody listens at the discard port
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The address of a folder behind a web server that gives whole files only, no byte ranges."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_): ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_url_gives_the_frames_of_its_file(tmp_path, served):
+    write_clip(tmp_path / "a.mp4", dot_frames(8), options={"movflags": "faststart"})
+    here, there = _read(tmp_path / "a.mp4"), _read(f"{served}/a.mp4")
+    assert there[0].facts.kind == "url" and not there[0].facts.live and there[0].problem is None
+    assert [frame.time for frame in there[1]] == [frame.time for frame in here[1]]
+    np.testing.assert_array_equal(there[1][-1].image, here[1][-1].image)
+
+
+def test_a_url_that_gives_no_video_is_refused(tmp_path, served):
+    (tmp_path / "page.html").write_text("<html>hello</html>")
+    with pytest.raises(ValueError, match=r"page\.html: what comes from there is no video that can be read"):
+        open_source(f"{served}/page.html")
+    with pytest.raises(OSError, match="404"):
+        open_source(f"{served}/none.mp4")
+
+
+def test_an_index_at_the_end_needs_a_server_that_can_jump(tmp_path, served):
+    noise = np.random.default_rng(0).integers(0, 256, (20, 256, 256, 3), dtype=np.uint8)
+    write_clip(tmp_path / "a.mp4", noise)
+    assert (tmp_path / "a.mp4").stat().st_size > 1_000_000  # more than FFmpeg reads past
+    with pytest.raises(ValueError, match=r"no byte ranges.*download the file"):
+        open_source(f"{served}/a.mp4")
 
 
 RANGES = {

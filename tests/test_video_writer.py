@@ -193,6 +193,17 @@ def test_a_full_disk_is_told_and_what_was_written_plays(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.mp4"]
 
 
+def test_a_disk_without_room_for_the_reserve_is_told_by_its_folder(tmp_path, monkeypatch):
+    def no_room(path, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writing, "_fill", no_room)
+    with pytest.raises(OSError) as told:
+        VideoWriter(tmp_path / "a.mp4", (64, 64))
+    assert str(told.value) == f"{tmp_path}: the disk is full: a video takes 16 MB of room to begin with"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_cannot_be_completed_is_told_and_removed(tmp_path):
     writer = VideoWriter(tmp_path / "a.mp4", (64, 64))
     file = FullDisk(writer._file._file, 100, tmp_path)  # a reserve that stays: freeing ours makes no room

@@ -117,6 +117,9 @@ def run(arguments: list[str]) -> int:
         print("stopped by Ctrl-C", file=sys.stderr)
         return INTERRUPTED
     except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # what a compiled module makes of Ctrl-C while it loads
+            print("stopped by Ctrl-C", file=sys.stderr)
+            return INTERRUPTED
         package = (error.name or "").split(".")[0]
         if package not in EXTRAS:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,7 +77,12 @@ def video(
             for sink in sinks:
                 sink.abort()
             raise
-        outcome = _run(opened, tracker, sinks, display, mirror=mirror, threshold=threshold, out=out, name=name)
+        try:
+            outcome = _run(opened, tracker, sinks, display, mirror=mirror, threshold=threshold)
+        except KeyboardInterrupt:  # before the first frame, or a second one while the files were being finished
+            for part in out.glob(f".{glob.escape(name)}.*.{os.getpid()}.part*"):
+                part.unlink(missing_ok=True)
+            raise
     finally:
         opened.close()
         if display is not None:
@@ -95,7 +101,7 @@ SUFFIXES = {"video": ".pose.mp4", "json lines": ".poses.jsonl", "table": ".poses
 """What is written -> how its name ends."""
 
 
-def _run(opened: Source, tracker, sinks, display, *, mirror: bool, threshold: float, out: Path, name: str) -> Outcome:
+def _run(opened: Source, tracker, sinks, display, *, mirror: bool, threshold: float) -> Outcome:
     """The whole video, under a progress bar."""
     from featherpose.cli.progress import rate_bar
     from featherpose.runtime.video.pipeline import draw_seen, run_video
@@ -103,21 +109,16 @@ def _run(opened: Source, tracker, sinks, display, *, mirror: bool, threshold: fl
     show = None if display is None else lambda seen: display.show(draw_seen(seen, threshold))
     if opened.facts.live:
         print("Ctrl-C stops" + ("" if display is None else ", q in the window too"))
-    try:
-        bar = rate_bar("frames")
-        bar.disable = not bar.console.is_terminal  # in a log file even an empty bar would leave lines
-        with bar:
-            task = bar.add_task("video", total=opened.facts.frames)
+    bar = rate_bar("frames")
+    bar.disable = not bar.console.is_terminal  # in a log file even an empty bar would leave lines
+    with bar:
+        task = bar.add_task("video", total=opened.facts.frames)
 
-            def progress(outcome: Outcome) -> None:
-                total = opened.facts.frames
-                bar.update(task, completed=outcome.frames, total=total and max(total, outcome.frames))
+        def progress(outcome: Outcome) -> None:
+            total = opened.facts.frames
+            bar.update(task, completed=outcome.frames, total=total and max(total, outcome.frames))
 
-            return run_video(opened, tracker, sinks, mirror=mirror, show=show, progress=progress)
-    except KeyboardInterrupt:  # a second Ctrl-C, while the files were being finished: nothing half-written stays
-        for part in out.glob(f".{name}.*.{os.getpid()}.part*"):
-            part.unlink(missing_ok=True)
-        raise
+        return run_video(opened, tracker, sinks, mirror=mirror, show=show, progress=progress)
 
 
 def _window(source: str, kind: str, wanted: bool | None):

@@ -31,6 +31,7 @@ UNTAGGED_HD_HEIGHT = 576
 UNSPECIFIED, ITU601, ITU709 = 2, 5, 1
 """FFmpeg's numbers: a frame's colour space that is not told, and swscale's two matrices."""
 MICRO = 1_000_000
+UNREADABLE_URL = "the index may stand at the end, and the server cannot jump there (no byte ranges); download the file"
 WORST_PIXEL_ASPECT = 4
 """A pixel longer than so many times its width is taken for a broken header."""
 
@@ -103,6 +104,8 @@ class FileReader:
         self._decoded = self._pictures()
         first = next(self._decoded, None)
         if first is None:
+            if url and self.problem:
+                raise ValueError(f"{self.problem}; {UNREADABLE_URL}")
             if self.problem:
                 raise ValueError(self.problem)
             where = f" after {float(self._start):g} s" if self._start else ""
@@ -318,6 +321,8 @@ def _open(name: str, url: bool):
         else:
             container = av.open("file:" + name)  # without it, "a:b.mp4" would be a protocol called a
     except (av.FFmpegError, OSError, ValueError) as error:
+        if url and isinstance(error, av.InvalidDataError):
+            raise ValueError(f"{name}: what comes from there is no video that can be read") from error
         if url:
             raise OSError(f"{name}: cannot be reached ({_reason(error)})") from error
         if isinstance(error, PermissionError):

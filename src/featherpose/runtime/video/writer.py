@@ -228,10 +228,14 @@ class _File:
         self._file = path.open("w+b", buffering=0)
         try:
             _fill(self._reserve, RESERVE)
-        except OSError:
+        except OSError as error:
             self.close()
             path.unlink(missing_ok=True)
-            raise
+            if error.errno != errno.ENOSPC:
+                raise
+            raise OSError(
+                f"{path.parent}: the disk is full: a video takes {RESERVE / 2**20:.0f} MB of room to begin with"
+            ) from error
 
     def write(self, data) -> int:
         left = memoryview(data)
