@@ -53,6 +53,31 @@ def test_without_averaging_there_is_no_average(path):
     load_checkpoint(path, **{**parts(1), "average": None})
 
 
+class Losses(nn.Module):
+    """Two learned numbers, as of losses.Criterion."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.p = nn.ParameterDict({name: nn.Parameter(torch.tensor(value)) for name in ("heatmap", "offset")})
+
+
+def test_what_the_losses_learned_is_saved_with_its_optimizer_state(path):
+    def with_losses(seed, value):
+        objects = parts(seed)
+        losses = Losses(value)
+        objects["optimizer"].add_param_group({"params": list(losses.parameters())})
+        sum(p**2 for p in losses.parameters()).backward()
+        objects["optimizer"].step()
+        return {**objects, "criterion": losses}
+
+    saved, loaded = with_losses(0, 1.0), with_losses(1, 3.0)
+    save_checkpoint(path, **saved, facts={})
+    load_checkpoint(path, **loaded)
+    assert len(states(saved)) == 7 + 7 + 3 * 6
+    assert all(torch.equal(a, b) for a, b in zip(states(saved), states(loaded), strict=True))
+    assert torch.equal(loaded["criterion"].p["offset"], saved["criterion"].p["offset"])
+
+
 FAILURES = {
     "no space left": OSError(errno.ENOSPC, "No space left on device"),
     "no space left, told by safetensors": checkpoint.SafetensorError("I/O error: No space left on device"),

@@ -47,14 +47,95 @@ def test_the_recipes_that_come_along_can_be_read(path):
     assert isinstance(read_recipe(path), Recipe)
 
 
-def test_a_fingerprint_does_not_change_between_versions(tmp_path):
+EARLIER = {
+    "7c9d82bf9745db52": """
+[model]
+name = "old"
+init = "/x/classifier.tflite"
+network = { system = "movenet", preset = "lite" }
+[[data]]
+path = "/x/coco"
+split = "train"
+[[stage]]
+input_size = 128
+epochs = 26
+[loss]
+k = 7.0
+[train]
+freeze = 4
+""",
+    "27a42388cbe8ba37": """
+[model]
+name = "lite"
+skeleton = "coco17"
+network = { system = "movenet", preset = "lite" }
+codec = { name = "movenet", curve = "gaussian", center = "box", center_sigma = 1.0, softening = 4.0 }
+init = "/x/mobilenet_v1_0.75_192_quant.tflite"
+[[data]]
+path = "/x/coco_person"
+split = "train"
+repeat = 1.0
+[[data]]
+path = "/x/lsp_extended"
+split = "train"
+repeat = 0.5
+[[stage]]
+input_size = 96
+epochs = 8
+batch = 16
+[[stage]]
+input_size = 128
+epochs = 10
+batch = 16
+[[stage]]
+input_size = 192
+epochs = 22
+batch = 16
+[augment]
+crop_scale = [1.05, 1.75]
+shift = 0.06
+rotate = 0.5
+rotate_deviation = 22.0
+upside_down = 0.02
+half_body = 0.05
+other_target = 0.2
+colour_strength = 0.25
+blur = 0.04
+cutout = 0.1
+[losses]
+heatmap = 1.0
+center = 0.5
+regression = 0.25
+offset = 1.0
+[loss]
+k = 7.0
+[train]
+lr = 4e-3
+backbone_lr = 0.5
+warmup = 300
+final_lr = 0.005
+ema = 0.999
+amp = "bf16"
+[validation]
+path = "/x/coco_person"
+split = "val"
+protocol = "crop"
+every = 2
+""",
+}
+
+
+@pytest.mark.parametrize("fingerprint", EARLIER)
+def test_a_fingerprint_does_not_change_between_versions(tmp_path, fingerprint):
     """Else no run could go on after an upgrade: a new key must keep it, or the changelog say that it does not."""
-    (tmp_path / "old.toml").write_text(
-        '[model]\nname = "old"\ninit = "/x/classifier.tflite"\nnetwork = { system = "movenet", preset = "lite" }\n'
-        '[[data]]\npath = "/x/coco"\nsplit = "train"\n[[stage]]\ninput_size = 128\nepochs = 26\n'
-        "[loss]\nk = 7.0\n[train]\nfreeze = 4\n"
-    )
-    assert read_recipe(tmp_path / "old.toml").fingerprint() == "7c9d82bf9745db52"
+    (tmp_path / "old.toml").write_text(EARLIER[fingerprint])
+    assert read_recipe(tmp_path / "old.toml").fingerprint() == fingerprint
+
+
+def test_later_keys_count_only_where_they_change_something(task):
+    plain = read_recipe(task).fingerprint()
+    assert read_recipe(task, ["loss.automatic=false"]).fingerprint() == plain
+    assert read_recipe(task, ["loss.automatic=true"]).fingerprint() != plain
 
 
 def test_where_a_run_runs_and_validates_does_not_change_the_fingerprint(task):
@@ -168,6 +249,7 @@ CONTRADICTORY = {
     "no validation ever": ("validation.every=0", "validation.every must be at least 1"),
     "every loss off": ("losses={heatmap=0}", "every loss has weight 0"),
     "a negative loss": ("losses.offset=-1", "losses.offset must be a number, 0 or more; got -1"),
+    "weights learned by text": ("loss.automatic=yes", "loss.automatic must be true or false; got 'yes'"),
     "a loss of text": ("losses.offset=much", "losses.offset must be a number, 0 or more; got 'much'"),
     "a probability over 1": ("augment.flip=1.5", "augment.flip is a probability"),
     "a name that is a path": ("model.name=runs/a", "model.name must be a name without slashes"),

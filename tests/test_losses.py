@@ -145,14 +145,15 @@ def encoded():
     return {name: torch.from_numpy(values[None]) for name, values in targets.items()}
 
 
-ALL = dict.fromkeys(LOSSES, 1.0)
+ALL = dict.fromkeys(("heatmap", "center", "regression", "offset", "bone"), 1.0)
+"""Those that only need labels."""
 
 
 def test_perfect_maps_cost_nothing_and_empty_ones_1():
     targets = encoded()
     loss, parts = Criterion(ALL, PAIR)({name: targets[name].clone() for name in MAPS}, targets)
     assert loss.item() == 0
-    assert parts.keys() == LOSSES.keys()
+    assert parts.keys() == ALL.keys()
     _, parts = Criterion(ALL, PAIR)({name: torch.zeros_like(targets[name]) for name in MAPS}, targets)
     assert parts["heatmap"].item() == pytest.approx(1)
     assert parts["center"].item() == pytest.approx(1)
@@ -222,6 +223,47 @@ def test_k_emphasises_peaks():
         missed = Criterion({"center": 1}, PAIR, k=k)({"center": grid([0, 0])}, targets)[0].item()
         alarm = Criterion({"center": 1}, PAIR, k=k)({"center": grid([1, 1])}, targets)[0].item()
         assert missed / alarm == pytest.approx(k + 1)
+
+
+# --- the sum with learned weights ----------------------------------------------------------------------------------
+
+
+def test_automatic_weights_by_hand():
+    """L = .26 and 1 with p = 2 and .5: .5 / 4 x .26 + log 5 + .5 / .25 x 1 + log 1.25; it begins at the weights."""
+    targets = {"center": grid([0, 0]), "center_weight": torch.ones(1, 1, 1, 2),
+               "offset": torch.zeros(1, 2, 2, 1, 1), "offset_weight": torch.ones(1, 2, 1, 1)}  # fmt: skip
+    maps = {"center": grid([0.5, 0.1]), "offset": torch.ones(1, 2, 2, 1, 1)}
+    criterion = Criterion({"center": 2.0, "offset": 0.1}, PAIR, automatic=True)
+    assert criterion.learned_weights() == pytest.approx({"center": 2, "offset": 0.1}, rel=1e-3)
+    criterion.p["center"].data.fill_(2.0)
+    criterion.p["offset"].data.fill_(0.5)
+    total, parts = criterion(maps, targets)
+    assert {name: part.item() for name, part in parts.items()} == pytest.approx({"center": 0.26, "offset": 1})
+    assert total.item() == pytest.approx(0.125 * 0.26 + np.log(5) + 2 * 1 + np.log(1.25), rel=1e-3)
+    assert criterion.learned_weights() == pytest.approx({"center": 0.125, "offset": 2}, rel=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.01, 0.5, 8.0])
+def test_a_learned_p_ends_where_its_gradient_vanishes(value):
+    """p^4 / (1 + p^2) = L / 2. A loss of 0 is weighted ever more, but not without end."""
+    targets = {"offset": torch.zeros(1, 2, 2, 1, 1), "offset_weight": torch.ones(1, 2, 1, 1)}
+    criterion = Criterion({"offset": 1.0}, PAIR, automatic=True)
+    optimizer = torch.optim.Adam(criterion.parameters(), lr=0.02)
+    for _ in range(2000):
+        optimizer.zero_grad()
+        criterion({"offset": torch.full((1, 2, 2, 1, 1), value)}, targets)[0].backward()
+        optimizer.step()
+    p = criterion.p["offset"].item()
+    assert p**4 / (1 + p**2) == pytest.approx(value / 2, abs=1e-3)
+    assert np.isfinite(criterion.learned_weights()["offset"]) and criterion.learned_weights()["offset"] <= 5001
+
+
+def test_weights_are_not_learned_unless_asked():
+    criterion = Criterion(ALL, PAIR)
+    assert not list(criterion.parameters()) and not criterion.state_dict() and criterion.learned_weights() == {}
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

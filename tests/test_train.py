@@ -73,11 +73,17 @@ def one_batch(run):
 # --- stop and go on -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("frozen", [False, True], ids=["all layers", "early layers frozen"])
-def test_stop_and_resume_equals_the_straight_run_bit_for_bit(task, first_model, tmp_path, monkeypatch, frozen):
+WAYS = {
+    "all layers": [],
+    "early layers frozen": ["model.init='FIRST'", "train.freeze=8"],
+    "learned weights of losses": ["loss.automatic=true"],
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_stop_and_resume_equals_the_straight_run_bit_for_bit(task, first_model, tmp_path, monkeypatch, way):
     monkeypatch.setattr(loop, "LOG_EVERY", 2)
-    more = [f"model.init='{first_model}'", "train.freeze=8"] if frozen else []
-    recipe = read_recipe(task, [TWO_SIZES, *more])
+    recipe = read_recipe(task, [TWO_SIZES, *(more.replace("FIRST", str(first_model)) for more in WAYS[way])])
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     train(recipe, straight)
 
@@ -168,6 +174,21 @@ def test_overfits_four_pictures(tmp_path, monkeypatch):
     for sample in samples:
         pose = predictor(sample.photo, box=sample.target_box())
         assert np.linalg.norm(pose.xy - sample.xy[0], axis=1).max() < 3  # pixels of a photo of 64
+
+
+def test_learned_weights_of_losses_move_do_not_decay_and_are_logged(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    run = build(task, "loss.automatic=true")
+    own = {id(p) for p in run.criterion.parameters()}
+    assert len(own) == 4
+    groups = [g for g in run.optimizer.param_groups if own & {id(p) for p in g["params"]}]
+    assert [(g["peak"], g["weight_decay"]) for g in groups] == [(0.01, 0.0)]
+    train(read_recipe(task, ["loss.automatic=true", "validation.path="]), tmp_path)
+    weights = [line["weights"] for line in log_lines(tmp_path, "train")]
+    assert [set(w) for w in weights] == [{"heatmap", "center", "regression", "offset"}] * 6
+    assert weights[0]["heatmap"] == pytest.approx(1, abs=0.1) and weights[0]["regression"] == pytest.approx(0.1, abs=0.01)
+    assert all(weights[0][name] != weights[5][name] for name in weights[0])
+    assert not any(name.startswith("criterion") for name in load_file(tmp_path / "model.safetensors"))
 
 
 @pytest.mark.parametrize("clip", [0.01, 0.0], ids=["clipped", "switched off"])

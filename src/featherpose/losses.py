@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from featherpose.skeletons import Skeleton, did_you_mean
 
@@ -111,26 +111,74 @@ def bone_loss(maps: dict, targets: dict, *, bones: Tensor, **_) -> Tensor:
     return masked_l1(predicted[:, first] - predicted[:, second], true[:, first] - true[:, second], weight)
 
 
+def distillation_loss(maps: dict, targets: dict, *, k: float, joint_weights: Tensor, **_) -> Tensor:
+    """The heatmap's MSE and the offset's L1 against what a teacher saw when the data were labelled.
+
+    Zhang, Zhu and Ye, Fast Human Pose Estimation, CVPR 2019: alpha MSE(truth) + (1 - alpha) MSE(teacher), alpha = .5,
+    that is losses.heatmap = .5 and losses.distillation = .5. The MSE is `weighted_mse`, whatever loss.form is.
+    """
+    heatmap_weight = targets["teacher_heatmap_weight"] * joint_weights[None, :, None, None]
+    offset_weight = targets["teacher_offset_weight"] * joint_weights[None, :, None, None]
+    seen = weighted_mse(maps["heatmap"].float(), targets["teacher_heatmap"], heatmap_weight, k=k)
+    return seen + masked_l1(maps["offset"].float(), targets["teacher_offset"], offset_weight)
+
+
+IMITATED = {"heatmap": 1.0, "center": 1.0, "regression": 0.1, "offset": 1.0}
+"""What each map of a teacher network counts: the article's first weights."""
+SURE = 0.1
+"""Regression and offset are imitated where the teacher's centre or heatmap is at least this. A guess: with less, the
+many cells of the background would outweigh the few that are read."""
+
+
+def imitation_loss(maps: dict, targets: dict, *, k: float, joint_weights: Tensor, **_) -> Tensor:
+    """All maps against those of a teacher network on the same pictures, weighted as in IMITATED.
+
+    targets: the teacher's maps as `imitation_<name>`. Regression and offset count as far as the teacher's centre and
+    heatmap are sure of the cell.
+    """
+    teacher = {name: targets[f"imitation_{name}"] for name in IMITATED}
+    factors = joint_weights[None, :, None, None]
+    heatmap, center = teacher["heatmap"], teacher["center"]
+    here, somebody = (torch.where(map_ >= SURE, map_, 0) * factors for map_ in (heatmap, center))  # (B, K, H, W)
+    parts = {
+        "heatmap": weighted_mse(maps["heatmap"].float(), heatmap, factors, k=k),
+        "center": weighted_mse(maps["center"].float(), center, torch.ones_like(center), k=k),
+        "regression": masked_l1(maps["regression"].float(), teacher["regression"], somebody),
+        "offset": masked_l1(maps["offset"].float(), teacher["offset"], here),
+    }
+    return sum(IMITATED[name] * part for name, part in parts.items())
+
+
 LOSSES = {
     "heatmap": heatmap_loss,
     "center": center_loss,
     "regression": regression_loss,
     "offset": offset_loss,
     "bone": bone_loss,
+    "distillation": distillation_loss,
+    "imitation": imitation_loss,
 }
 
 
-class Criterion:
+TINY = 1e-4
+"""Added to p^2 where a loss is divided by it, so that one which stays 0 for long cannot end in a division by 0."""
+
+
+class Criterion(nn.Module):
     """The weighted sum of named losses.
 
     weights: loss name -> weight, 0 leaves it out. form: a key of FORMS, for the heatmap and the centre. k: emphasis of
-    peaks (article: 5 to 10; the focal ones have none). joint_weights: joint name -> factor, 1 where not named. Raises ValueError for unknown names or negative weights.
+    peaks (article: 5 to 10; the focal ones have none). joint_weights: joint name -> factor, 1 where not named.
+    automatic: the sum is 0.5 / p^2 L + log(1 + p^2) over the losses L with learned p, which are this module's
+    parameters; `weights` are where 0.5 / p^2 begins (Liebel and Koerner, Auxiliary Tasks in Multi-task Learning, 2018).
+    Raises ValueError for unknown names or negative weights.
     """
 
     def __init__(
         self, weights: dict[str, float], skeleton: Skeleton, *, form: str = "mse", k: float = 7.0,
-        joint_weights: dict | None = None,
+        joint_weights: dict | None = None, automatic: bool = False,
     ):  # fmt: skip
+        super().__init__()
         for name, weight in weights.items():
             if name not in LOSSES:
                 raise ValueError(f"unknown loss '{name}'{did_you_mean(name, LOSSES)}")
@@ -150,14 +198,24 @@ class Criterion:
             factors[skeleton.index(joint)] = float(factor)
         bones = torch.from_numpy(skeleton.bone_index())
         self.options = {"form": form, "k": k, "joint_weights": factors, "bones": bones}
+        begin = {name: nn.Parameter(torch.tensor(math.sqrt(0.5 / weight))) for name, weight in self.weights.items()}
+        self.p = nn.ParameterDict(begin if automatic else {})
 
     def to(self, device) -> Criterion:
-        """Moves the constants to a device."""
+        """Moves constants and parameters to a device."""
         self.options = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in self.options.items()}
-        return self
+        return super().to(device)
 
-    def __call__(self, maps: dict[str, Tensor], targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, maps: dict[str, Tensor], targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The total to minimise, and each part before its weight (detached)."""
         parts = {name: LOSSES[name](maps, targets, **self.options) for name in self.weights}
-        total = sum(self.weights[name] * part for name, part in parts.items())
+        if len(self.p):
+            squares = {name: p**2 for name, p in self.p.items()}
+            total = sum(0.5 / (squares[name] + TINY) * part + squares[name].log1p() for name, part in parts.items())
+        else:
+            total = sum(self.weights[name] * part for name, part in parts.items())
         return total, {name: part.detach() for name, part in parts.items()}
+
+    def learned_weights(self) -> dict[str, float]:
+        """0.5 / p^2 of each loss as it is now; empty unless automatic."""
+        return {name: float(0.5 / (p.detach() ** 2 + TINY)) for name, p in self.p.items()}

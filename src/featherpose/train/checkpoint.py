@@ -14,15 +14,20 @@ from torch import nn
 KEY = "featherpose.checkpoint"
 
 
-def save_checkpoint(path: Path, *, network: nn.Module, average: nn.Module | None, optimizer, facts: dict) -> None:
-    """Writes weights, averaged weights, optimizer state and `facts` (plain values).
+def save_checkpoint(
+    path: Path, *, network: nn.Module, average: nn.Module | None, optimizer, facts: dict,
+    criterion: nn.Module | None = None,
+) -> None:  # fmt: skip
+    """Writes weights, averaged weights, what the losses learned, optimizer state and `facts` (plain values).
 
     The old file stays until the new one is complete; OSError (no space left, say) leaves it untouched.
     """
     tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
     if average is not None:
         tensors.update({f"average/{name}": value for name, value in average.state_dict().items()})
-    names = {parameter: name for name, parameter in network.named_parameters()}
+    if criterion is not None:
+        tensors.update({f"criterion/{name}": value for name, value in criterion.state_dict().items()})
+    names = {parameter: name for name, parameter in _parameters(network, criterion).items()}
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
             tensors[f"optimizer/{names[parameter]}/{key}"] = torch.as_tensor(value)
@@ -42,7 +47,15 @@ def save_checkpoint(path: Path, *, network: nn.Module, average: nn.Module | None
         temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path, *, network: nn.Module, average: nn.Module | None, optimizer) -> dict:
+def _parameters(network: nn.Module, criterion: nn.Module | None) -> dict[str, nn.Parameter]:
+    """Parameters by the names that the optimizer's state goes by."""
+    own = criterion.named_parameters() if criterion is not None else ()
+    return {**dict(network.named_parameters()), **{f"criterion.{name}": value for name, value in own}}
+
+
+def load_checkpoint(
+    path: Path, *, network: nn.Module, average: nn.Module | None, optimizer, criterion: nn.Module | None = None
+) -> dict:
     """Puts a checkpoint back into the same kind of objects and returns its `facts`.
 
     Raises ValueError when the file is not a checkpoint or holds another network.
@@ -58,10 +71,12 @@ def load_checkpoint(path: Path, *, network: nn.Module, average: nn.Module | None
         network.load_state_dict(part("network/"))
         if average is not None:
             average.load_state_dict(part("average/"))
+        if criterion is not None:
+            criterion.load_state_dict(part("criterion/"))
     except RuntimeError as error:
         raise ValueError(f"{path}: the checkpoint holds another network than the recipe describes ({error})") from error
     states = part("optimizer/")
-    parameters = dict(network.named_parameters())
+    parameters = _parameters(network, criterion)
     for name, value in states.items():
         parameter, key = name.rsplit("/", 1)
         target = parameters[parameter]

@@ -20,15 +20,24 @@ from featherpose.toml import TOMLDecodeError, loads
 from featherpose.train.fill import convert, fill, is_number, require
 
 
-LOSS_OPTIONS = ("form", "k", "joint_weights")
+LOSS_OPTIONS = ("form", "k", "joint_weights", "automatic")
+
 LATER = {
-    "augment": {
-        "drop_joints": 0.0, "drop_size": [0.06, 0.2], "paste_parts": 0.0, "paste_choices": 1, "joint_area": [0.0, 0.0],
-        "joint_area_mode": 0.0, "background": 0.0,
-    },
-    "data": {"balance": 0.0},
-}  # fmt: skip
-"""Keys that came after the first runs: at their defaults they are left out of the fingerprint, so that those can go on."""
+    "model.teacher": "",
+    "loss.automatic": False,
+    "losses.distillation": 0,
+    "losses.imitation": 0,
+    "augment.drop_joints": 0.0,
+    "augment.drop_size": [0.06, 0.2],
+    "augment.paste_parts": 0.0,
+    "augment.paste_choices": 1,
+    "augment.joint_area": [0.0, 0.0],
+    "augment.joint_area_mode": 0.0,
+    "augment.background": 0.0,
+    "data.balance": 0.0,
+}
+"""Keys that are younger than runs which may still go on, and the value at which training is as it was without them:
+there they stay out of the fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +173,7 @@ class Recipe:
     augment: Augmentation = field(default_factory=Augmentation)
     losses: dict = field(default_factory=lambda: {"heatmap": 1.0, "center": 1.0, "regression": 0.1, "offset": 1.0})
     loss: dict = field(default_factory=dict)
-    """Options of losses.Criterion: form, k, joint_weights."""
+    """Options of losses.Criterion: form, k, joint_weights, automatic."""
     train: TrainRules = field(default_factory=TrainRules)
     validation: ValidationRules = field(default_factory=ValidationRules)
 
@@ -199,6 +208,8 @@ class Recipe:
             skeleton.index(joint)
         form = self.loss.get("form", "mse")
         require(isinstance(form, str), "loss.form", form, "a text")
+        automatic = self.loss.get("automatic", False)
+        require(isinstance(automatic, bool), "loss.automatic", automatic, "true or false")
         k = self.loss.get("k", 0)
         require(is_number(k) and 0 <= k < math.inf, "loss.k", k, "a number, 0 or more")
         if self.losses.get("bone") and not skeleton.bones:
@@ -232,11 +243,11 @@ class Recipe:
         for key in ("workers", "keep_photos", "device", "threads"):
             facts["train"].pop(key)
         facts.pop("validation")
-        for table, entries in (("augment", [facts["augment"]]), ("data", facts["data"])):
-            for entry in entries:
-                for key, default in LATER[table].items():
-                    if entry[key] == default:
-                        entry.pop(key)
+        for name, value in LATER.items():
+            table, key = name.split(".")
+            for entry in facts[table] if isinstance(facts[table], list) else [facts[table]]:
+                if entry.get(key) == value:
+                    entry.pop(key, None)
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -144,7 +144,9 @@ class Run:
         self.momentum = {norm: norm.momentum for norm in norms}
         self.shared = distributed.share(Learner(self.network, self.criterion, recipe.train.amp), process)
         self.average = EMA(self.network, recipe.train.ema) if recipe.train.ema else None
-        self.optimizer = make_optimizer(self.network, recipe.train, initialised=bool(recipe.model.init))
+        self.optimizer = make_optimizer(
+            self.network, recipe.train, initialised=bool(recipe.model.init), criterion=self.criterion
+        )
         self.step, self.epoch, self.batch = 0, 0, 0
         self.meter_state: dict | None = None
         self.journal: Journal | None = None
@@ -222,13 +224,17 @@ class Run:
         }  # fmt: skip
         average = None if self.average is None else self.average.network
         path = self.folder / CHECKPOINT
-        save_checkpoint(path, network=self.network, average=average, optimizer=self.optimizer, facts=facts)
+        save_checkpoint(
+            path, network=self.network, average=average, optimizer=self.optimizer, facts=facts, criterion=self.criterion
+        )
 
     def load(self) -> None:
         """Goes back to the checkpoint's step. ValueError when processes or data are not as they were."""
         average = None if self.average is None else self.average.network
         path = self.folder / CHECKPOINT
-        facts = load_checkpoint(path, network=self.network, average=average, optimizer=self.optimizer)
+        facts = load_checkpoint(
+            path, network=self.network, average=average, optimizer=self.optimizer, criterion=self.criterion
+        )
         world, steps = facts.get("world", self.process.world), facts.get("steps", self.total)
         if world != self.process.world:
             raise ValueError(f"{path} was written by {world} processes, this run has {self.process.world}; use as many")
@@ -303,7 +309,9 @@ class Run:
 
     def _log_means(self, meter: Meter) -> None:
         self._check_finite(meter)
-        self.log("train", lr=lr_factor(self.recipe.train, self.step - 1, self.total), **meter.read())
+        learned = {name: round(value, 5) for name, value in self.criterion.learned_weights().items()}
+        more = {"weights": learned} if learned else {}
+        self.log("train", lr=lr_factor(self.recipe.train, self.step - 1, self.total), **meter.read(), **more)
 
     def _check_finite(self, meter: Meter) -> None:
         """FloatingPointError when a loss or gradient was no number: what came after it is worth nothing."""

@@ -10,13 +10,17 @@ from torch import nn
 from featherpose.train.config import TrainRules
 
 
-def make_optimizer(network: nn.Module, rules: TrainRules, *, initialised: bool) -> torch.optim.Optimizer:
+def make_optimizer(
+    network: nn.Module, rules: TrainRules, *, initialised: bool, criterion: nn.Module | None = None
+) -> torch.optim.Optimizer:
     """AdamW; batch norms and biases do not decay (Loshchilov and Hutter, ICLR 2019). Each group has its `peak` rate.
 
-    initialised: the backbone has trained weights already and learns `backbone_lr` times slower.
+    initialised: the backbone has trained weights already and learns `backbone_lr` times slower. criterion: losses that
+    may have parameters of their own, single numbers; they do not decay either.
     """
     groups: dict[tuple[float, float], list] = {}
-    for name, parameter in network.named_parameters():
+    own = criterion.named_parameters() if criterion is not None else ()
+    for name, parameter in (*network.named_parameters(), *own):
         if not parameter.requires_grad:
             continue
         decay = rules.weight_decay if parameter.ndim > 1 else 0.0
