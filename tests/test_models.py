@@ -117,6 +117,25 @@ def test_an_argument_overrides_its_preset():
     assert network.heads.heatmap.out.out_channels == 3
 
 
+@pytest.mark.parametrize("heads", ["movenet", "two_level"])
+@pytest.mark.parametrize("backbone", ["mobilenet_v1", "mobilenet_v2", "shufflenet_v2"])
+def test_an_activation_replaces_every_relu(backbone, heads):
+    def kinds(**more):
+        network = build(joints=3, backbone=backbone, width=0.25, neck={4: 8, 8: 8, 16: 8, 32: 8}, heads=heads, **more)
+        rectifiers = (torch.nn.ReLU, torch.nn.ReLU6, torch.nn.Mish)
+        return [type(module).__name__ for module in network.modules() if isinstance(module, rectifiers)]
+
+    assert "Mish" not in kinds() and set(kinds(act="mish")) == {"Mish"}
+    assert len(kinds(act="mish")) == len(kinds())
+    only = kinds(act="mish", backbone_arguments={"act": "relu6"})
+    assert set(only) == {"ReLU6", "Mish"}
+
+
+def test_an_unknown_activation_offers_the_nearest():
+    with pytest.raises(ValueError, match="unknown act 'mihs' of movenet; did you mean 'mish'"):
+        build(act="mihs")
+
+
 def test_two_level_heads_double_a_regression_exactly():
     """Ways to one joint fall by a cell per cell; at half the resolution they fall by two, and doubling restores them."""
     fine = 3.5 - torch.arange(8.0)

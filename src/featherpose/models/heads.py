@@ -43,38 +43,41 @@ class Out(nn.Sequential):
 
 
 class Head(Out):
-    """3x3 depthwise, 1x1 + ReLU, 1x1 to C channels: (B, Cin, H, W) -> (B, C, H, W)."""
+    """3x3 depthwise, 1x1 + `hidden_act`, 1x1 to C channels + `act`: (B, Cin, H, W) -> (B, C, H, W)."""
 
-    def __init__(self, cin: int, cout: int, *, hidden: int = 96, act: str = "linear"):
+    def __init__(self, cin: int, cout: int, *, hidden: int = 96, act: str = "linear", hidden_act: str = "relu"):
         nn.Sequential.__init__(self)
         self.depthwise = ConvNorm(cin, cin, 3, groups=cin, act="linear")
-        self.hidden = ConvNorm(cin, hidden, 1, act="relu")
+        self.hidden = ConvNorm(cin, hidden, 1, act=hidden_act)
         self._end(hidden, cout, act)
 
 
 class Stem(nn.Sequential):
-    """What several heads share: 3x3 depthwise, 1x1 + ReLU; (B, Cin, H, W) -> (B, hidden, H, W)."""
+    """What several heads share: 3x3 depthwise, 1x1 + `act`; (B, Cin, H, W) -> (B, hidden, H, W)."""
 
-    def __init__(self, cin: int, hidden: int):
+    def __init__(self, cin: int, hidden: int, *, act: str = "relu"):
         super().__init__()
         self.depthwise = ConvNorm(cin, cin, 3, groups=cin, act="linear")
-        self.hidden = ConvNorm(cin, hidden, 1, act="relu")
+        self.hidden = ConvNorm(cin, hidden, 1, act=act)
 
 
 class MoveNetHeads(nn.Module):
     """The four heads of MoveNet, each with a stem of its own; see codecs/movenet.py for what the maps mean.
 
-    channels: dict stride -> channels of the neck's features; the one at stride 4 is used.
+    channels: dict stride -> channels of the neck's features; the one at stride 4 is used. act: of the stems. sigmoid:
+    of centre and heatmap.
     """
 
-    def __init__(self, channels: dict[int, int], joints: int, *, hidden: int = 96, sigmoid: str = "sigmoid"):
+    def __init__(
+        self, channels: dict[int, int], joints: int, *, hidden: int = 96, sigmoid: str = "sigmoid", act: str = "relu"
+    ):
         super().__init__()
         self.joints = joints
         cin = channels[4]
-        self.center = Head(cin, 1, hidden=hidden, act=sigmoid)
-        self.heatmap = Head(cin, joints, hidden=hidden, act=sigmoid)
-        self.regression = Head(cin, 2 * joints, hidden=hidden)
-        self.offset = Head(cin, 2 * joints, hidden=hidden)
+        self.center = Head(cin, 1, hidden=hidden, act=sigmoid, hidden_act=act)
+        self.heatmap = Head(cin, joints, hidden=hidden, act=sigmoid, hidden_act=act)
+        self.regression = Head(cin, 2 * joints, hidden=hidden, hidden_act=act)
+        self.offset = Head(cin, 2 * joints, hidden=hidden, hidden_act=act)
 
     def forward(self, features: dict[int, Tensor]) -> dict[str, Tensor]:
         """The finest of the neck's features to maps: center (B, 1, H, W), heatmap (B, K, H, W), regression and offset
@@ -97,11 +100,13 @@ class TwoLevelHeads(nn.Module):
     which is exact for a regression: its values fall linearly from cell to cell.
     """
 
-    def __init__(self, channels: dict[int, int], joints: int, *, hidden: int = 96, sigmoid: str = "sigmoid"):
+    def __init__(
+        self, channels: dict[int, int], joints: int, *, hidden: int = 96, sigmoid: str = "sigmoid", act: str = "relu"
+    ):
         super().__init__()
         self.joints = joints
-        self.fine = Stem(channels[4], hidden)
-        self.coarse = Stem(channels[8], hidden)
+        self.fine = Stem(channels[4], hidden, act=act)
+        self.coarse = Stem(channels[8], hidden, act=act)
         self.center = Out(hidden, 1, act=sigmoid)
         self.heatmap = Out(hidden, joints, act=sigmoid)
         self.regression = Out(hidden, 2 * joints)

@@ -18,7 +18,7 @@ class FPN(nn.Module):
     Source: the official graph; Lin et al., CVPR 2017.
     """
 
-    def __init__(self, channels_in: dict[int, int], *, channels: dict[int, int]):
+    def __init__(self, channels_in: dict[int, int], *, channels: dict[int, int], act: str = "relu"):
         super().__init__()
         self.levels = sorted(channels, reverse=True)  # coarse to fine
         for coarse, fine in zip(self.levels, self.levels[1:], strict=False):
@@ -33,11 +33,11 @@ class FPN(nn.Module):
             raise ValueError(f"the two coarsest laterals are added and need equal widths, got {widths[0]} and {widths[1]}")
         self.smooth = nn.ModuleDict(
             {
-                str(s): SeparableConv(w, t)
+                str(s): SeparableConv(w, t, act=act)
                 for s, w, t in zip(self.levels[1:], widths[1:], targets, strict=True)
             }
         )
-        self.extra = SeparableConv(widths[-1], widths[-1]) if self.levels[-1] == 8 else None
+        self.extra = SeparableConv(widths[-1], widths[-1], act=act) if self.levels[-1] == 8 else None
         self.channels = dict(zip(self.levels[1:], targets, strict=True)) | {4: widths[-1]}
 
     def forward(self, features: dict[int, Tensor]) -> dict[int, Tensor]:

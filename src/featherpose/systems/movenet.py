@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from featherpose.models.backbones import build_backbone
 from featherpose.models.heads import HEADS, Out
-from featherpose.models.layers import initialise
+from featherpose.models.layers import ACTIVATIONS, initialise
 from featherpose.models.necks import FPN
 from featherpose.skeletons import did_you_mean
 
@@ -61,8 +61,10 @@ def build(
 ) -> MoveNet:
     """A network with random weights.
 
-    preset: a key of PRESETS. Arguments: backbone, width, neck (dict stride -> lateral channels), heads (a key of HEADS), head_width, sigmoid
-    ("sigmoid" or "fast_sigmoid"), and `backbone_arguments` for the backbone's own. ValueError for unknown names.
+    preset: a key of PRESETS. Arguments: backbone, width, neck (dict stride -> lateral channels), heads (a key of HEADS),
+    head_width, sigmoid ("sigmoid" or "fast_sigmoid"), act (a key of layers.ACTIVATIONS, for backbone, neck and stems of
+    the heads instead of their own; MobileNetV3 and MicroNet do not take one), and `backbone_arguments` for the
+    backbone's own. ValueError for unknown names.
     """
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"unknown preset '{preset}' of movenet{did_you_mean(preset, PRESETS)}")
@@ -82,14 +84,19 @@ def _build(
     heads: str = "movenet",
     head_width: int = 96,
     sigmoid: str = "sigmoid",
+    act: str = "",
     backbone_arguments: dict | None = None,
 ) -> MoveNet:
-    body = build_backbone(backbone, width=width, **(backbone_arguments or {}))
+    if act and act not in ACTIVATIONS:
+        raise ValueError(f"unknown act '{act}' of movenet{did_you_mean(act, ACTIVATIONS)}")
+    given = {"act": act} if act else {}
+    body = build_backbone(backbone, width=width, **{**given, **(backbone_arguments or {})})
     channels = {int(stride): int(count) for stride, count in (neck or OFFICIAL_NECK).items()}
-    pyramid = FPN(body.channels, channels=channels)
+    pyramid = FPN(body.channels, channels=channels, **given)
     if heads not in HEADS:
         raise ValueError(f"unknown heads '{heads}' of movenet{did_you_mean(heads, HEADS)}")
-    network = MoveNet(body, pyramid, HEADS[heads](pyramid.channels, joints, hidden=head_width, sigmoid=sigmoid))
+    ends = HEADS[heads](pyramid.channels, joints, hidden=head_width, sigmoid=sigmoid, **given)
+    network = MoveNet(body, pyramid, ends)
     initialise(network)
     for module in network.modules():
         if isinstance(module, Out):
