@@ -14,6 +14,7 @@ VERBS = {
     "predict": ("featherpose.cli.predict:predict", "Find the joints of a person in photos."),
     "video": ("featherpose.cli.video:video", "Follow a person through a video file, a URL or a camera."),
     "web": ("featherpose.cli.web:web", "Open a page that does it on a webcam, inside the browser."),
+    "serve": ("featherpose.cli.serve:serve", "Find joints for others: photos and frames over HTTP."),
     "demo": ("featherpose.cli.demo:demo", "Try it on a sample picture that comes along."),
     "models": ("featherpose.cli.models:models", "List the models that come along."),
     "data": ("featherpose.cli.data:app", "Look at labels and prepare them for training."),
@@ -40,6 +41,13 @@ EXTRAS = {
     "ai_edge_litert": "tflite",
     "openvino": "openvino",
     "av": "video",
+    "fastapi": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "h11": "serve",
+    "websockets": "serve",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
 }
 """Imported package -> the extra of featherpose that installs it."""
 

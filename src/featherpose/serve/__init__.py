@@ -1,0 +1,1 @@
+"""A model behind HTTP: photos in, joints out (docs/serve.md). Needs the extra `serve`."""
