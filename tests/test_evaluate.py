@@ -16,7 +16,7 @@ from featherpose.cli import run
 from featherpose.cli.evaluate import unique_names
 from featherpose.data.sample import Sample
 from featherpose.evaluate import PROTOCOLS, evaluate
-from featherpose.evaluate_report import worst_sheet
+from featherpose.evaluate_report import presence_line, worst_sheet
 from featherpose.geometry import crop_map, transform
 from featherpose.metrics.oks import OKS_THRESHOLDS
 from featherpose.pose import Pose
@@ -251,6 +251,73 @@ def test_scores_are_held_against_what_was_right():
     assert [(row["count"], row["share_right"]) for row in found.reliability] == [(5, 0.0), (20, 1.0)]
 
 
+# --- somebody or nobody ----------------------------------------------------------------------------------------------
+
+
+def empty(number: int, **changes) -> Sample:
+    """A photo without people."""
+    facts = {"xy": np.zeros((0, 5, 2), np.float32), "visibility": np.zeros((0, 5), np.int8), "target": -1}
+    return replace(
+        sample(number), **facts, box_xyxy=np.zeros((0, 4), np.float32), area=np.zeros(0, np.float32), **changes
+    )
+
+
+def pose_scores(values: dict):
+    """Scores whose mean, the fake's pose score, is that of the photo's number."""
+    return lambda s: np.full(5, values[s.sample_id])
+
+
+def test_misses_and_false_alarms_are_counted_at_the_threshold_of_the_model():
+    """Threshold .1: two of five people are below it, two of three empty photos reach it."""
+    scores = {0: 0.05, 1: 0.0999, 2: 0.1, 3: 0.5, 4: 0.9, 5: 0.02, 6: 0.1, 7: 0.6}
+    samples = [*SAMPLES, empty(5), empty(6), empty(7)]
+    found = measure(samples, _of_target, scores=pose_scores(scores), batch=2)
+    assert found.figures["misses"] == 0.4 and found.figures["false_alarms"] == pytest.approx(2 / 3)
+    assert found.presence["targets"] == 5 and found.presence["without_people"] == 3
+    assert found.counts["targets"] == 5 and found.targetless == 0 and found.figures["AR"] == 1
+    rows = {row["threshold"]: (row["misses"], row["false_alarms"]) for row in found.presence["curve"]}
+    assert rows[0.0] == (0, 1) and rows[0.5] == pytest.approx((3 / 5, 1 / 3)) and rows[1.0] == (1, 0)
+    assert [row["misses"] for row in found.presence["curve"]] == sorted(r["misses"] for r in found.presence["curve"])
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def _of_target(s):
+    return s.xy[0] if len(s.xy) else XY
+
+
+def test_without_empty_photos_false_alarms_are_not_measured():
+    found = measure(SAMPLES, lambda s: s.xy[0])
+    assert found.figures["false_alarms"] is None and found.figures["misses"] == 0
+    assert "not measured" in presence_line(found)
+
+
+@pytest.mark.parametrize(("protocol", "looks"), [("crop", 1), ("frame", 1), ("frame + crop", 2)])
+def test_an_empty_photo_is_looked_at_as_a_whole(protocol, looks):
+    samples = [SAMPLES[0], empty(5)]
+    predictor = FakePredictor(samples, _of_target)
+    evaluate(predictor, samples, protocol=protocol, read=read)
+    assert len(predictor.regions) == 2 * looks
+    assert predictor.regions[looks] == [[0, -10, 200, 190]]
+
+
+def test_people_who_are_not_labelled_are_no_empty_photo():
+    """A crowd, or people without a target: nobody knows whether an alarm is false."""
+    crowd = empty(5, ignore_xyxy=np.array([[0, 0, 50, 50]], np.float32))
+    found = measure([*SAMPLES, crowd, replace(sample(6), target=-1)], lambda s: s.xy[0])
+    assert found.presence["without_people"] == 0 and found.targetless == 2
+
+
+def test_a_broken_empty_photo_is_left_out_and_told():
+    def broken(s):
+        if s.sample_id == 6:
+            raise ValueError("photo6.png: the picture is truncated")
+        return read(s)
+
+    samples = [*SAMPLES, empty(5), empty(6)]
+    found = evaluate(FakePredictor(samples, _of_target), samples, read=broken)
+    assert found.presence["without_people"] == 1 and found.unreadable == ("photo6.png: the picture is truncated",)
+
+
 # --- what cannot be used ---------------------------------------------------------------------------------------------
 
 
@@ -358,6 +425,36 @@ def test_the_command_compares_models_and_writes_results(folder, capsys):
     assert [row["joint"] for row in rows] == list(TRUNK.joints) and rows[0]["px5_at_160"] == "0.0"
     assert Image.open("out/exact.crop.worst.png").size[0] > 400
     assert not [path for path in Path("out").iterdir() if path.name.startswith(".")]
+
+
+def write_empty(folder: Path, *, annotations=()) -> None:
+    """A set of two photos that show nobody."""
+    (folder / "train").mkdir(parents=True)
+    images = [{"id": n, "file_name": f"{n}.png", "width": 200, "height": 180} for n in range(2)]
+    for n in range(2):
+        Image.fromarray(read(sample(n))).save(folder / "train" / f"{n}.png")
+    category = {"id": 1, "name": "person", "keypoints": list(TRUNK.joints), "skeleton": []}
+    labels = {"images": images, "annotations": list(annotations), "categories": [category]}
+    (folder / "person_keypoints_train.json").write_text(json.dumps(labels))
+
+
+def test_the_command_measures_false_alarms_on_another_set(folder, capsys):
+    """The fake is always .9 sure."""
+    write_empty(Path("empty"))
+    assert run(["evaluate", "shifted.truth", "--data", "data", "--nobody", "empty", "--out", "out", "--worst", "0"]) == 0
+    printed = capsys.readouterr()
+    said = "shifted, crop, at pose score 0.1: misses .000 of 3 people, false alarms 1.000 of 2 photos without people"
+    assert said in printed.out and "left out" not in printed.err
+    facts = json.loads(Path("out/shifted.json").read_text())
+    assert facts["protocols"]["crop"]["presence"]["false_alarms"] == 1 and "--nobody empty" in facts["command"]
+    assert facts["protocols"]["crop"]["presence"]["curve"][-1] == {"threshold": 1.0, "misses": 1.0, "false_alarms": 0.0}
+
+
+def test_people_in_the_set_of_nobody_are_refused(folder, capsys):
+    write_empty(Path("empty"), annotations=[{"id": 1, "image_id": 1, "category_id": 1, "bbox": [9, 9, 50, 50]}])
+    assert run(["evaluate", "exact.truth", "--data", "data", "--nobody", "empty", "--out", "out"]) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and "1.png" in error and "\n" not in error and not Path("out").exists()
 
 
 def test_the_command_takes_all_protocols_and_a_limit(folder, capsys):

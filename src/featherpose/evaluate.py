@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from featherpose.data.sample import Sample, to_skeleton
+from featherpose.data.sample import Sample, has_nobody, to_skeleton
 from featherpose.evaluation import CROP_MARGIN, Evaluation, score_poses, truth_of
 from featherpose.geometry import square_around
 from featherpose.metrics.oks import AREA_FACTOR
@@ -71,7 +71,8 @@ def evaluate(
     area_factor: OKS area in areas of the labelled box; None takes the samples' own areas (masks).
     read: gives a sample's photo, (H, W, 3) uint8 RGB; the file is read unless given. progress: called (done, of all).
 
-    Samples without a labelled target and photos that cannot be read are left out; the result tells of them.
+    Photos without people (data.sample.has_nobody) are looked at too: how often the pose score calls somebody there.
+    Other samples without a labelled target and photos that cannot be read are left out; the result tells of them.
     Raises ValueError for unknown protocols, when no joint is shared, or nothing is left to measure.
     """
     if protocol not in PROTOCOLS:
@@ -91,6 +92,7 @@ def evaluate(
         raise ValueError(
             f"none of the {len(samples)} samples has a target with a joint of the model's skeleton '{skeleton.name}'"
         )
+    nobody = [sample for sample in samples if has_nobody(sample)]
     read = _read if read is None else read
     look = PROTOCOLS[protocol]
     unreadable: list[str] = []
@@ -115,9 +117,14 @@ def evaluate(
             poses += look(predictor, images, crops, [case.size_wh for case in seen])
             kept += seen
         if progress is not None:
-            progress(min(start + batch, len(cases)), len(cases))
+            progress(min(start + batch, len(cases)), len(cases) + len(nobody))
     if not kept:
         raise ValueError(f"none of the {len(cases)} photos could be used; the first: {unreadable[0]}")
+    nobody_scores: list[float] = []
+    for start in range(0, len(nobody), batch):
+        nobody_scores += _scores_of_nobody(predictor, nobody[start : start + batch], protocol, read, unreadable)
+        if progress is not None:
+            progress(len(cases) + min(start + batch, len(nobody)), len(cases) + len(nobody))
     truth = truth_of(kept, skeleton, area_factor=area_factor)
     return score_poses(
         poses,
@@ -126,9 +133,26 @@ def evaluate(
         protocol=protocol,
         people=people,
         area_factor=area_factor,
-        targetless=sum(not of_sample for of_sample in found),
+        targetless=sum(not of_sample for of_sample in found) - len(nobody),
         unreadable=tuple(dict.fromkeys(unreadable)),
+        pose_threshold=predictor.spec.pose_threshold,
+        nobody_scores=nobody_scores,
     )
+
+
+def _scores_of_nobody(
+    predictor, samples: Sequence[Sample], protocol: str, read: Callable[[Sample], np.ndarray], unreadable: list[str]
+) -> list[float]:
+    """The pose scores on photos without people. There is no box to cut around, so "crop" looks at the whole photo too."""
+    images, sizes = [], []
+    for sample in samples:
+        try:
+            images.append(_checked(read(sample), sample))
+            sizes.append(sample.size_wh)
+        except (OSError, ValueError) as error:
+            unreadable.append(_told(sample, error))
+    look = look_at_frames if protocol == "crop" else PROTOCOLS[protocol]
+    return [pose.pose_score for pose in look(predictor, images, [], sizes)] if images else []
 
 
 def _cases(sample: Sample, skeleton: Skeleton, people: str) -> list[Sample]:

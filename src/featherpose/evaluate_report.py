@@ -74,6 +74,15 @@ def parts_table(evaluation: Evaluation, title: str) -> Table:
     return table
 
 
+def presence_line(evaluation: Evaluation) -> str:
+    """One sentence on whether the pose score tells somebody from nobody."""
+    facts = evaluation.presence
+    start = f"at pose score {facts['pose_threshold']:g}: misses {_text('', facts['misses'])} of {facts['targets']} people"
+    if facts["without_people"] == 0:
+        return f"{start}; false alarms not measured, no photo is without people"
+    return f"{start}, false alarms {_text('', facts['false_alarms'])} of {facts['without_people']} photos without people"
+
+
 def _text(name: str, value: float | None) -> str:
     if value is None:
         return "-"

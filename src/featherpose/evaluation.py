@@ -24,6 +24,8 @@ SAME_PERSON = 0.5
 """OKS from which a prediction is taken to be that person; COCO's loosest threshold."""
 SIZES = {"small": (0, 96), "medium": (96, 192), "large": (192, math.inf)}
 """Group -> longer side of the labelled box in photo pixels, from and below: what the photo itself has to show."""
+PRESENCE_STEP = 0.05
+"""Between two thresholds of the curve of false alarms and misses."""
 POSTURES = {"upright": (0, 45), "lying": (45, 135), "inverted": (135, 181)}
 """Group -> degrees between the trunk (hips to shoulders) and upwards, from and below."""
 
@@ -44,7 +46,9 @@ class Evaluation:
     AR, AR50, AR75, mean_oks; COCO's AP, AP50, AP75, APM, APL, COCO_AR; the keys of pck.NORMALISERS;
     error_at_160 (mean), error_at_160_median, error_at_160_p90, in pixels of a crop of 160;
     joint_score_auc (against RIGHT), pose_score_auc (against SAME_PERSON), see calibration.auc;
-    wrong_person: share of the targets instead of whom another labelled person was found (SAME_PERSON or more).
+    wrong_person: share of the targets instead of whom another labelled person was found (SAME_PERSON or more);
+    misses: share of the targets whose pose score lies below the model's pose_threshold;
+    false_alarms: share of the photos without people whose pose score reaches it.
     """
     counts: dict[str, int]
     """photos, targets, joints (labelled), torsos (targets with all four torso joints)."""
@@ -54,8 +58,11 @@ class Evaluation:
     """Size, posture or visibility group -> targets or joints, AR, the PCK figures, error_at_160."""
     reliability: list[dict]
     """Joint scores against what was right, by tenths of the score (calibration.reliability)."""
+    presence: dict
+    """pose_threshold (the model's), targets, without_people (photos), misses, false_alarms, and `curve`: a row for each
+    threshold from 0 to 1 with its misses and false_alarms; None where there is nobody, or no photo, to count."""
     targetless: int
-    """Samples without a target that has a labelled joint: nothing to hold a prediction against."""
+    """Samples with people but without a target that has a labelled joint: nothing to hold a prediction against."""
     unreadable: tuple[str, ...]
     """One sentence for each photo that could not be read or is not the labels' photo."""
     samples: tuple[Sample, ...]
@@ -81,7 +88,7 @@ class Evaluation:
     def to_dict(self) -> dict:
         """All figures, rounded to six digits, for JSON; without the arrays per target."""
         names = ("protocol", "people", "area_factor", "figures", "counts", "targetless", "unreadable")
-        names += ("per_joint", "per_group", "reliability", "warning")
+        names += ("per_joint", "per_group", "reliability", "presence", "warning")
         return {name: _rounded(getattr(self, name)) for name in names}
 
 
@@ -116,8 +123,14 @@ def score_poses(
     area_factor: float | None = oks.AREA_FACTOR,
     targetless: int = 0,
     unreadable: tuple[str, ...] = (),
+    pose_threshold: float = 0.1,
+    nobody_scores: Sequence[float] = (),
 ) -> Evaluation:
-    """All figures of N poses held against N labelled persons, pose n against person n of sample n."""
+    """All figures of N poses held against N labelled persons, pose n against person n of sample n.
+
+    nobody_scores: the pose scores on photos without people. pose_threshold: from which a pose score means that somebody is
+    there (ModelSpec.pose_threshold).
+    """
     xy = np.stack([pose.xy for pose in poses]).astype(np.float64)
     score = np.stack([pose.score for pose in poses]).astype(np.float64)
     pose_score = np.array([pose.pose_score for pose in poses])
@@ -128,6 +141,7 @@ def score_poses(
     error = pck.error_at_160(xy, truth)
     right = hits[RIGHT] > 0
 
+    presence = presence_figures(pose_score, np.asarray(nobody_scores, np.float64), pose_threshold)
     errors = error[labelled]
     figures = oks.average_recall(similarity) | {name: mean(hit) for name, hit in hits.items()}
     figures |= _average_precision(xy, pose_score, truth, samples)
@@ -139,6 +153,8 @@ def score_poses(
         "joint_score_auc": calibration.auc(score[labelled], right[labelled]),
         "wrong_person": _wrong_person(xy, similarity, samples, truth.skeleton, area_factor),
         "pose_score_auc": calibration.auc(pose_score, similarity >= SAME_PERSON),
+        "misses": presence["misses"],
+        "false_alarms": presence["false_alarms"],
     }
     per_joint = {
         joint: {"count": int(labelled[:, k].sum()), "oks": mean(per_joint_oks[:, k])}
@@ -169,6 +185,7 @@ def score_poses(
         per_joint={k: {n: _number(v) for n, v in row.items()} for k, row in per_joint.items()},
         per_group={k: {n: _number(v) for n, v in row.items()} for k, row in per_group.items()},
         reliability=calibration.reliability(score[labelled], right[labelled]),
+        presence=presence,
         targetless=targetless,
         unreadable=unreadable,
         samples=tuple(samples),
@@ -179,6 +196,28 @@ def score_poses(
         region_xyxy=np.stack([np.full(4, np.nan) if pose.box_xyxy is None else pose.box_xyxy for pose in poses]),
         oks=similarity,
     )
+
+
+def presence_figures(pose_score: np.ndarray, nobody_score: np.ndarray, pose_threshold: float) -> dict:
+    """How well the pose score tells somebody from nobody, at the model's threshold and as a curve over thresholds.
+
+    pose_score: (N,) on pictures of a person. nobody_score: (M,) on pictures of nobody. Returns Evaluation.presence.
+    """
+
+    def at(threshold: float) -> dict[str, float | None]:
+        return {
+            "misses": float((pose_score < threshold).mean()) if len(pose_score) else None,
+            "false_alarms": float((nobody_score >= threshold).mean()) if len(nobody_score) else None,
+        }
+
+    thresholds = np.arange(0, 1 + PRESENCE_STEP / 2, PRESENCE_STEP).round(6)
+    return {
+        "pose_threshold": float(pose_threshold),
+        "targets": len(pose_score),
+        "without_people": len(nobody_score),
+        **at(pose_threshold),
+        "curve": [{"threshold": float(threshold), **at(threshold)} for threshold in thresholds],
+    }
 
 
 def _average_precision(xy: np.ndarray, pose_score: np.ndarray, truth: Truth, samples: Sequence[Sample]) -> dict:

@@ -16,6 +16,9 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="Data folder, or a label file.", metavar="PATH")],
     split: Annotated[str | None, typer.Option(help="Split of the data folder  [default: val]")] = None,
     photos: Annotated[Path | None, typer.Option(help="Folder of the photos, if not beside the labels.")] = None,
+    nobody: Annotated[
+        Path | None, typer.Option(help="Label file or folder of photos without people, for false alarms.", metavar="PATH")
+    ] = None,
     protocol: Annotated[str, typer.Option(help='"crop", "frame", "frame + crop", or "all" three.')] = "crop",
     people: Annotated[str, typer.Option(help='"target", or "all" labelled people (crop only).')] = "target",
     area_factor: Annotated[
@@ -41,7 +44,14 @@ def evaluate(
     from featherpose.data.readers import find_labels, read_dataset, splits_of
     from featherpose.evaluate import PROTOCOLS
     from featherpose.evaluate import evaluate as measure
-    from featherpose.evaluate_report import comparison_table, parts_table, write_joints_csv, write_results, write_worst
+    from featherpose.evaluate_report import (
+        comparison_table,
+        parts_table,
+        presence_line,
+        write_joints_csv,
+        write_results,
+        write_worst,
+    )
     from featherpose.metrics.oks import AREA_FACTOR
     from featherpose.runtime.predictor import Predictor
     from featherpose.skeletons import did_you_mean
@@ -59,6 +69,8 @@ def evaluate(
     names = unique_names([predictor.spec.name for predictor in predictors])
     problems: list = []
     samples = read_dataset(labels, photos=photos, problems=problems)[:limit]
+    if nobody is not None:
+        samples += _without_people(nobody, problems)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
 
@@ -96,6 +108,8 @@ def evaluate(
         stdout.print()
         stdout.print(parts_table(rows[0][1], f"{names[0]}, {rows[0][1].protocol}"), highlight=False)
     for name, evaluation in rows:
+        stdout.print(f"{name}, {evaluation.protocol}, {presence_line(evaluation)}", markup=False, highlight=False, soft_wrap=True)
+    for name, evaluation in rows:
         if evaluation.warning:
             stderr.print(f"warning: {name}, {evaluation.protocol}: {evaluation.warning}", markup=False, soft_wrap=True)
         if evaluation.figures["AP"] is None and evaluation is rows[-1][1]:
@@ -108,8 +122,8 @@ def evaluate(
         stderr.print(f"skipped: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
     command = ["featherpose", "evaluate", *map(_portable, models), "--data", _portable(data)]
-    given = {"split": split, "photos": photos, "protocol": protocol, "people": people, "area-factor": area_factor}
-    given |= {"limit": limit, "threads": threads}
+    given = {"split": split, "photos": photos, "nobody": nobody, "protocol": protocol, "people": people}
+    given |= {"area-factor": area_factor, "limit": limit, "threads": threads}
     for option, value in given.items():
         command += [] if value is None else [f"--{option}", _portable(value)]
     for model, name, predictor, evaluations in results if out is not None else []:
@@ -133,6 +147,18 @@ def evaluate(
         print(f"{out}: {', '.join(f'{name}.json' for name in names)}, per joint .csv" + (", worst .png" * (worst > 0)))
     if skipped:
         raise typer.Exit(1)
+
+
+def _without_people(path: Path, problems: list) -> list:
+    """The samples of a set that shows nobody; ValueError when somebody is labelled in it."""
+    from featherpose.data.readers import read_dataset
+    from featherpose.data.sample import has_nobody
+
+    samples = read_dataset(path, problems=problems)
+    for sample in samples:
+        if not has_nobody(sample):
+            raise ValueError(f"{path}: people are labelled in {sample.photo.name}; --nobody is for photos without people")
+    return samples
 
 
 def unique_names(names: list[str]) -> list[str]:
