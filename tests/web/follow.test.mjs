@@ -1,8 +1,10 @@
 // One person over frames, with a model whose answers are set by hand.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Follower, sizeOf } from "../../src/featherpose/web/js/follow.js";
+import { Follower } from "../../src/featherpose/web/js/follow.js";
 import { cropMap, toInput, toPhoto } from "../../src/featherpose/web/js/geometry.js";
+import { Looker } from "../../src/featherpose/web/js/look.js";
+import { sizeOf } from "../../src/featherpose/web/js/motion.js";
 import { Recording } from "../../src/featherpose/web/js/recording.js";
 import { canonicalJointName } from "../../src/featherpose/web/js/smart_crop.js";
 import { arrayPicture } from "../../src/featherpose/web/js/warp.js";
@@ -12,20 +14,26 @@ const JOINTS = ["left_shoulder", "right_shoulder", "left_hip", "right_hip"];
 const BODY = [[120, 60], [100, 60], [118, 100], [102, 100]];
 const picture = arrayPicture(new Uint8ClampedArray(4 * 320 * 240), 320, 240);
 
-/** A model with its decoding inside that sees `body` (photo pixels) wherever it is made to look. */
+const SIGMAS = JOINTS.map(() => 0.08);
+const WHOLE = [0, -40, 320, 280];
+
+/** A model with its decoding inside that sees `world.body` (photo pixels) wherever it is made to look. */
 function seer(world) {
-  const spec = { inputSize: [64, 64], joints: JOINTS, bones: [], outputs: "decoded", jointThreshold: 0.2, poseThreshold: 0.1 };
-  const model = { spec, regions: [], run: null };
-  const follower = new Follower(model, { clock: () => 0 });
-  const look = follower.look.bind(follower);
-  follower.look = (seen, region, focus) => {
-    model.regions.push(region);
+  const spec = {
+    inputSize: [64, 64], joints: JOINTS, sigmas: SIGMAS, outputs: "decoded", jointThreshold: 0.2, poseThreshold: 0.1,
+  };
+  const model = { spec, run: null };
+  const looker = new Looker(model, () => 0);
+  const regions = [];
+  const look = looker.look.bind(looker);
+  looker.look = (seen, region, focus) => {
+    regions.push(region);
     const map = cropMap(region, spec.inputSize);
     const score = world.score ?? 0.9;
     model.run = async () => ({ joints: world.body.flatMap((p) => [...toInput(map, p), score]), pose_score: [score] });
     return look(seen, region, focus);
   };
-  return { follower, regions: model.regions };
+  return { follower: new Follower(looker), regions };
 }
 
 test("a crop keeps the aspect ratio and goes there and back", () => {
@@ -34,25 +42,27 @@ test("a crop keeps the aspect ratio and goes there and back", () => {
   assert.ok(farthest(toPhoto(map, toInput(map, [33, 44])), [33, 44]) < 1e-9);
 });
 
-test("the first frame is seen whole, the next one around the person", async () => {
+test("the first frame is seen whole and then closer, the next one around the person", async () => {
   const { follower, regions } = seer({ body: BODY });
   await follower.next(picture, 0);
   const pose = await follower.next(picture, 0.03);
-  assert.deepEqual(regions[0], [0, -40, 320, 280]);
-  assert.deepEqual(regions[1], [110 - 76, 100 - 76, 110 + 76, 100 + 76]); // 1.9 x 40
+  const around = [110 - 76, 100 - 76, 110 + 76, 100 + 76]; // 1.9 x 40
+  assert.ok(farthest(regions, [WHOLE, around, around]) < 1e-9);
   assert.ok(farthest(pose.xy, BODY) < 1e-9);
   assert.equal(follower.state, "found");
 });
 
-test("nobody: the state is lost and the next look is at the whole frame", async () => {
+test("nobody: uncertain for half a second, then lost and looked for in the whole frame", async () => {
   const world = { body: BODY };
   const { follower, regions } = seer(world);
   await follower.next(picture, 0);
-  world.score = 0.24;
-  assert.equal(await follower.next(picture, 0.03), null);
+  world.score = 0.19;
+  assert.ok(Math.abs((await follower.next(picture, 0.1)).score[0] - 0.45) < 1e-6);
+  assert.equal(follower.state, "uncertain");
+  await follower.next(picture, 0.4);
+  assert.equal(await follower.next(picture, 0.6), null);
   assert.equal(follower.state, "lost");
-  await follower.next(picture, 0.06);
-  assert.deepEqual(regions[2], [0, -40, 320, 280]);
+  assert.deepEqual(regions.at(-1), WHOLE);
 });
 
 test("smoothing holds a jump back, none does not", async () => {
@@ -72,11 +82,11 @@ test("a time that goes back and a frame of another size begin anew, one that sta
   const { follower, regions } = seer({ body: BODY });
   const first = await follower.next(picture, 1);
   assert.equal(await follower.next(picture, 1), first);
-  assert.equal(regions.length, 1);
+  assert.equal(regions.length, 2);
   await follower.next(picture, 0.5);
+  assert.deepEqual(regions[2], WHOLE);
   await follower.next(arrayPicture(new Uint8ClampedArray(4 * 100 * 300), 100, 300), 0.6);
-  assert.deepEqual(regions[1], [0, -40, 320, 280]);
-  assert.deepEqual(regions[2], [-100, 0, 200, 300]);
+  assert.deepEqual(regions[4], [-100, 0, 200, 300]);
 });
 
 test("a target that was clicked is looked for around the click", async () => {

@@ -26,6 +26,11 @@ test("a spec says all that the page needs", () => {
   assert.deepEqual(spec.inputSize, [64, 96]);
   assert.deepEqual(spec.bones, [[0, 2]]);
   assert.deepEqual([spec.stride, spec.softening, spec.jointThreshold], [8, 2.5, 0.3]);
+  assert.deepEqual(spec.sigmas, [0.08, 0.08, 0.08]);
+});
+
+test("a skeleton's own sigmas are taken", () => {
+  assert.deepEqual(readSpec(withFacts({ skeleton: { ...facts.skeleton, sigmas: [0.1, 0.2, 0.3] } })).sigmas, [0.1, 0.2, 0.3]);
 });
 
 test("a codec that says nothing of stride and softening has the defaults of Python's", () => {

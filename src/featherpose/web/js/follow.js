@@ -1,34 +1,37 @@
-// One person followed through pictures: a photo is looked at twice (featherpose.runtime.predictor), a video once a frame,
-// at the square that the last pose gives (featherpose.runtime.tracker with lock=None, the rule of the official demos).
-import { cropMap, toInput, toPhoto } from "./geometry.js";
-import { decode } from "./movenet.js";
+// One person followed through a video: featherpose.runtime.tracker in JavaScript; docs/tracking.md tells the rules.
+import { alike, begin, centreAt, colourLikeness, evidence, matches, movedOn, placeAt } from "./motion.js";
 import { OneEuro } from "./one_euro.js";
+import { assign, clothesOf, DOUBLE } from "./several.js";
 import { smartCrop, wholeFrame } from "./smart_crop.js";
-import { warp } from "./warp.js";
 
-const LEAST_SCORE = 0.25; // tfjs: below this mean score of the joints that count, the person is lost
-const SIZE_SECONDS = 0.15; // time constant of the body's size
-const SIZE_IN_DEVIATIONS = 3;
+const UNCERTAIN_SCORE = 0.5; // scores of a pose that is only carried on are multiplied by it
 
-/** About the longer side of the body in pixels, at least one: 3 standard deviations of its joints, weighted by score. */
-export function sizeOf({ xy, score }) {
-  const weight = score.map((value) => value + 1e-3);
-  const total = weight.reduce((sum, value) => sum + value, 0);
-  const middle = [0, 1].map((axis) => xy.reduce((sum, point, k) => sum + weight[k] * point[axis], 0) / total);
-  const variance = [0, 1].map(
-    (axis) => xy.reduce((sum, point, k) => sum + weight[k] * (point[axis] - middle[axis]) ** 2, 0) / total,
-  );
-  return Math.max(SIZE_IN_DEVIATIONS * Math.sqrt(variance[0] + variance[1]), 1);
-}
+/** When a person counts as found, as the same one, and as gone: Python's `Lock`, in seconds, scores and body sizes. */
+export const LOCK = Object.freeze({
+  found: 0.25, // least evidence to find somebody
+  kept: 0.2, // to stay with somebody
+  same: 0.2, // least match value of a pose for the person followed
+  patience: 0.5, // unseen for so long somebody is uncertain, then lost
+  memory: 3.0, // unseen for so long nobody else is taken instead
+  doubt: 0.15, // unseen for so long they may be taken up again elsewhere
+  roam: [0.5, 1.5], // how far: body sizes, and more for every second unseen
+  alone: 2.0, // so much farther while no neighbour is remembered
+  sizeChange: 1.7,
+  clothes: 0.6, // what different clothes take off a likeness
+  sameClothes: 0.3, // least likeness of the clothes of somebody taken up again elsewhere
+  people: 5, // most poses that are looked at in one frame
+  center: 0.1, // least value of the centre map for the others
+  others: 3.0, // a neighbour is remembered for so long without being seen
+});
 
-/** The joints of the person nearest the middle, or nearest `target`, over one photo or the frames of a video. */
+/** Follows one person: the one nearest the middle of the first frame, or the one that `start` names. */
 export class Follower {
-  /** model: {spec, run} as loadModel gives it. clock: milliseconds. */
-  constructor(model, { smoothing = true, clock = () => performance.now() } = {}) {
-    this.model = model;
-    this.spec = model.spec;
+  /** looker: a Looker, or what has its `spec`, `look`, `several`, `twice`, `timed` and `restart`. */
+  constructor(looker, { smoothing = true, lock = LOCK } = {}) {
+    this.looker = looker;
+    this.spec = looker.spec;
     this.smoothing = smoothing;
-    this.clock = clock;
+    this.lock = { ...LOCK, ...lock };
     this.filter = new OneEuro();
     this.target = null;
     this.reset();
@@ -36,123 +39,199 @@ export class Follower {
 
   /** Forgets the person and the time; a target that was asked for stays. */
   reset() {
-    this.state = "lost";
+    this.state = "lost"; // or "found" or "uncertain"
     this.pose = null;
-    this.crop = null;
-    this.size = null;
     this.time = null;
-    this.frameSize = null;
-    this.filter.reset();
-    this.spent = { crop: 0, network: 0, decode: 0, filter: 0 };
+    this.size = null; // of the frame
+    this.forget();
   }
 
-  /** Names the person to follow from the next frame on: the one nearest a point of it. */
+  forget() {
+    this.motion = null;
+    this.others = []; // neighbours, as motions
+    this.crop = null;
+    this.searches = 0;
+    this.clothes = null;
+    this.filter.reset();
+  }
+
+  /** Names the person to follow from the next frame on: the one nearest a point of it; null: nobody is asked for. */
   start(point) {
     this.target = point;
   }
 
-  /** The pose in a photo, never smoothed: {xy, score, poseScore, box}, photo pixels. Always one: compare its scores. */
+  /** The pose in a photo, never smoothed: {xy, score, poseScore, box}. Always one: compare its scores. */
   async photo(picture, point = this.target) {
     this.reset();
-    this.pose = await this.twoLooks(picture, point);
+    this.looker.restart();
+    this.pose = await this.looker.twice(picture, point);
     this.state = this.pose.poseScore >= this.spec.poseThreshold ? "found" : "lost";
     return this.pose;
   }
 
   /** The pose in a frame of a video, or null while nobody is there. timestamp: seconds. */
   async next(picture, timestamp) {
+    if (timestamp === this.time && this.target === null) return this.pose;
     const size = [picture.width, picture.height];
-    if (this.time !== null && timestamp === this.time && this.target === null) return this.pose;
-    const other = this.frameSize !== null && (size[0] !== this.frameSize[0] || size[1] !== this.frameSize[1]);
+    const other = this.size !== null && (size[0] !== this.size[0] || size[1] !== this.size[1]);
     if ((this.time !== null && timestamp < this.time) || other) this.reset();
-    this.spent = { crop: 0, network: 0, decode: 0, filter: 0 };
-    const elapsed = this.time === null ? 0 : timestamp - this.time;
+    this.looker.restart();
     this.time = timestamp;
-    this.frameSize = size;
-
-    let pose;
-    if (this.target !== null) {
-      this.forget();
-      pose = await this.twoLooks(picture, this.target);
-      this.target = null;
-    } else {
-      pose = await this.look(picture, this.crop ?? wholeFrame(size));
-    }
-    const counted = pose.score.filter((value) => value > this.spec.jointThreshold);
-    const mean = counted.reduce((sum, value) => sum + value, 0) / counted.length;
-    if (!(mean >= LEAST_SCORE)) {
-      this.forget();
-      this.state = "lost";
-      this.pose = null;
-      return null;
-    }
-    const start = this.clock();
-    const share = elapsed / (elapsed + SIZE_SECONDS);
-    this.size = this.size === null ? sizeOf(pose) : this.size + share * (sizeOf(pose) - this.size);
-    this.state = "found";
-    this.pose = this.smoothing ? { ...pose, xy: this.filtered(pose, timestamp) } : pose;
-    this.crop = smartCrop(this.pose, this.spec.joints, size, this.spec.jointThreshold);
-    this.spent.filter += this.clock() - start;
+    this.size = size;
+    const pose = await this.find(picture);
+    this.looker.timed("filter", () => (pose === null ? this.notSeen() : this.seen(pose)));
     return this.pose;
   }
 
-  forget() {
-    this.crop = null;
-    this.size = null;
-    this.filter.reset();
-  }
-
-  filtered(pose, timestamp) {
-    const seen = pose.score.map((value) => value > this.spec.jointThreshold);
-    return this.filter.smooth(pose.xy, timestamp, this.size, { score: pose.score, seen });
-  }
-
-  async twoLooks(picture, point) {
-    const size = [picture.width, picture.height];
-    const whole = wholeFrame(size);
-    let region = whole;
-    if (point !== null && this.spec.outputs === "decoded") {
-      const half = (whole[2] - whole[0]) / 2; // such a model takes whoever is nearest the middle of what it sees
-      region = [point[0] - half, point[1] - half, point[0] + half, point[1] + half];
+  /** Whom the next frame shows as the person followed, or null. */
+  async find(picture) {
+    const unseen = this.motion === null ? Infinity : this.time - this.motion.seenAt;
+    let pose;
+    if (this.target !== null) {
+      const point = this.target;
+      this.target = null;
+      this.forget();
+      pose = await this.looker.twice(picture, point);
+    } else if (unseen <= this.lock.patience) {
+      return this.where(picture, unseen);
+    } else if (unseen <= this.lock.memory) {
+      pose = await this.search(picture, unseen);
+    } else {
+      this.forget();
+      pose = await this.anybody(picture);
     }
-    const pose = await this.look(picture, region, point);
-    const closer = smartCrop(pose, this.spec.joints, size, this.spec.jointThreshold);
-    return closer.every((value, i) => value === whole[i]) ? pose : this.look(picture, closer);
+    return pose !== null && this.isSomebody(pose) ? pose : null;
   }
 
-  /** One look at a square of the picture: the person nearest `focus`, a point of the picture, or the square's middle. */
-  async look(picture, region, focus = null) {
-    const { spec, clock, spent } = this;
-    const map = cropMap(region, spec.inputSize);
-    let start = clock();
-    const lap = (stage) => {
-      const now = clock();
-      spent[stage] += now - start;
-      start = now;
-    };
-    const image = warp(picture, map, spec.inputSize);
-    lap("crop");
-    const outputs = await this.model.run(image);
-    lap("network");
-    const found = spec.outputs === "raw" ? this.fromMaps(outputs, focus && toInput(map, focus)) : fromJoints(outputs);
-    lap("decode");
-    return { ...found, xy: found.xy.map((point) => toPhoto(map, point)), box: region };
+  isSomebody(pose) {
+    return evidence(pose) >= this.lock.found;
   }
 
-  fromMaps(maps, focus) {
-    const { spec } = this;
-    const grid = spec.inputSize.map((side) => side / spec.stride);
-    return decode(maps, { grid, joints: spec.joints.length, stride: spec.stride, softening: spec.softening, focus });
+  /** The first frame, or long after everybody was gone: who is nearest the middle. */
+  async anybody(picture) {
+    const pose = await this.looker.look(picture, wholeFrame(this.size));
+    return this.isSomebody(pose) ? this.closer(picture, pose) : pose;
+  }
+
+  /** The same person by a second look, at the square that the first one gives. */
+  async closer(picture, pose) {
+    const region = smartCrop(pose, this.spec.joints, this.size, this.spec.jointThreshold);
+    const whole = wholeFrame(this.size);
+    if (region.every((value, i) => value === whole[i])) return pose;
+    const again = await this.looker.look(picture, region, centreAt(begin(pose, this.time), this.time));
+    return alike(pose, again, this.spec.sigmas) >= DOUBLE ? again : pose;
+  }
+
+  /** One look at the last crop, a little larger if that missed them. */
+  async where(picture, unseen) {
+    const region = this.state === "found" ? this.crop : grown(this.crop, 1 + unseen);
+    return this.mine(picture, await this.poses(picture, region, centreAt(this.motion, this.time)));
+  }
+
+  /** Lost, but not for long: the whole frame and a growing crop in turn, and a second look at who may be the same. */
+  async search(picture, unseen) {
+    this.searches++;
+    const near = this.searches % 2 === 0;
+    const region = near ? grown(this.crop, 1 + unseen) : wholeFrame(this.size);
+    const focus = near ? centreAt(this.motion, this.time) : null;
+    let pose = this.mine(picture, await this.poses(picture, region, focus));
+    if (pose !== null) pose = await this.closer(picture, pose);
+    if (pose === null || !this.isSomebody(pose)) return null;
+    this.filter.reset();
+    this.motion = { ...begin(pose, this.time, this.motion.colours), size: this.motion.size };
+    return pose;
+  }
+
+  async poses(picture, region, focus) {
+    const { people, center, kept } = this.lock;
+    const poses = await this.looker.several(picture, region, people, { threshold: center, focus });
+    return poses.filter((pose) => evidence(pose) >= kept);
+  }
+
+  /** Shares the poses out among the person followed and their neighbours; theirs, or null. */
+  mine(picture, poses) {
+    const { lock, time, spec } = this;
+    const { seen, learned } = this.looker.timed("decode", () => clothesOf(picture, poses, spec.joints));
+    const value = matches([this.motion, ...this.others], poses, seen, time, lock.clothes, spec.sigmas);
+    const pairs = assign(value, lock.same);
+    const taken = new Set([...pairs].filter(([row]) => row > 0).map(([, index]) => index));
+    const index = pairs.get(0) ?? this.comeBack(poses, seen, taken);
+    let others = this.others.map((track, row) => {
+      const at = pairs.get(row + 1);
+      return at === undefined ? track : movedOn(track, poses[at], time, learned[at]);
+    });
+    if (index !== null) {
+      // somebody is known to be another only while the target is seen beside them
+      poses.forEach((pose, i) => {
+        if (i !== index && !taken.has(i) && this.isSomebody(pose)) others.push(begin(pose, time, learned[i]));
+      });
+    }
+    others = others.filter((track) => time - track.seenAt <= lock.others);
+    this.others = others.sort((a, b) => b.seenAt - a.seenAt).slice(0, 2 * lock.people);
+    this.clothes = index === null ? null : learned[index];
+    return index === null ? null : poses[index];
+  }
+
+  /** Index of the pose, not a neighbour's, that may be the person after some time unseen; the nearest of several. */
+  comeBack(poses, clothes, taken) {
+    const { lock, motion, time } = this;
+    const unseen = time - motion.seenAt;
+    if (unseen < lock.doubt) return null;
+    const alone = this.others.length === 0;
+    const reach = (lock.roam[0] + lock.roam[1] * unseen) * motion.size * (alone ? lock.alone : 1);
+    const expected = centreAt(motion, time);
+    let best = null;
+    let least = Infinity;
+    poses.forEach((pose, index) => {
+      const again = begin(pose, time);
+      const [x, y] = centreAt(again, time);
+      const away = Math.hypot(x - expected[0], y - expected[1]);
+      const change = Math.max(again.size / motion.size, motion.size / again.size);
+      const dressed = lock.clothes && motion.colours !== null ? colourLikeness(motion.colours, clothes[index]) : null;
+      // without clothes to tell by, it is too early while others are about
+      const strange = dressed === null ? !alone && unseen < lock.patience : dressed < lock.sameClothes;
+      if (taken.has(index) || away > reach || change > lock.sizeChange || strange || !this.isSomebody(pose)) return;
+      const price = away / reach + 0.5 * (change - 1);
+      if (price < least) {
+        least = price;
+        best = index;
+      }
+    });
+    return best;
+  }
+
+  // --- what a frame ends with ---------------------------------------------------------------------------------------
+
+  seen(pose) {
+    const clothes = this.clothes;
+    this.clothes = null;
+    this.motion = this.motion === null ? begin(pose, this.time) : movedOn(this.motion, pose, this.time, clothes);
+    this.searches = 0;
+    this.state = "found";
+    this.pose = this.smoothing ? { ...pose, xy: this.smoothed(pose) } : pose;
+    this.crop = smartCrop(this.pose, this.spec.joints, this.size, this.spec.jointThreshold);
+  }
+
+  notSeen() {
+    if (this.motion === null || this.time - this.motion.seenAt > this.lock.patience) {
+      this.state = "lost";
+      this.pose = null;
+      return;
+    }
+    const { pose } = this.motion;
+    this.state = "uncertain";
+    this.pose = { ...pose, xy: placeAt(this.motion, this.time), score: pose.score.map((value) => value * UNCERTAIN_SCORE) };
+  }
+
+  smoothed({ xy, score }) {
+    const seen = score.map((value) => value > this.spec.jointThreshold);
+    return this.filter.smooth(xy, this.time, this.motion.size, { score, seen });
   }
 }
 
-/** What a model with its decoding inside gives: joints (1, K, 3), pose_score (1,). */
-function fromJoints(outputs) {
-  const joints = outputs.joints;
-  const k = [...Array(joints.length / 3).keys()];
-  return {
-    xy: k.map((i) => [joints[3 * i], joints[3 * i + 1]]),
-    score: k.map((i) => joints[3 * i + 2]),
-    poseScore: outputs.pose_score[0],
-  };
+/** The square with a box's centre, `margin` times as large. */
+function grown([x1, y1, x2, y2], margin) {
+  const half = (Math.max(x2 - x1, y2 - y1) * margin) / 2;
+  const [x, y] = [(x1 + x2) / 2, (y1 + y2) / 2];
+  return [x - half, y - half, x + half, y + half];
 }

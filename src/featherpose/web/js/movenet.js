@@ -7,10 +7,49 @@
  * grid: [W, H] cells. stride: input pixels per cell. focus: a point in input pixels; null means the middle of the input.
  */
 export function decode(maps, { grid, joints, stride = 4, softening = 1.8, focus = null }) {
-  const [width, height] = grid;
+  const chosen = focusCell(maps, grid, stride, softening, focus);
+  return jointsFrom(maps, chosen, { grid, joints, stride, softening });
+}
+
+/**
+ * The joints of up to `limit` people, surest first, each as `decode` gives them; the same person may come twice.
+ *
+ * A person is a cell of the centre map of at least `threshold` that none within `minDistance` cells exceeds. With a focus
+ * the person whom `decode` finds there stands first, whatever their score, and peaks that near to that cell are left out.
+ */
+export function decodeSeveral(
+  maps,
+  { grid, joints, limit, stride = 4, softening = 1.8, threshold = 0.1, minDistance = 2, focus = null },
+) {
+  const [width] = grid;
+  const apart = (a, b) => ((a % width) - (b % width)) ** 2 + (Math.floor(a / width) - Math.floor(b / width)) ** 2;
+  const chosen = focus === null ? [] : [focusCell(maps, grid, stride, softening, focus)];
+  for (const cell of peaks(maps.center, threshold, (a, b) => apart(a, b) <= minDistance ** 2)) {
+    if (chosen.length >= limit) break;
+    if (chosen.every((other) => apart(cell, other) > minDistance ** 2)) chosen.push(cell);
+  }
+  return chosen.slice(0, limit).map((cell) => jointsFrom(maps, cell, { grid, joints, stride, softening }));
+}
+
+const MOST_CELLS = 512; // of the centre map that are looked at for peaks
+
+/** Cells that reach the threshold and that no near cell exceeds, best first. */
+function peaks(values, threshold, near) {
+  const cells = [];
+  for (let cell = 0; cell < values.length; cell++) if (values[cell] >= threshold) cells.push(cell);
+  cells.sort((a, b) => values[b] - values[a]); // stable: the first of equals stays first
+  const best = cells.slice(0, MOST_CELLS);
+  return best.filter((cell) => !best.some((other) => values[other] > values[cell] && near(cell, other)));
+}
+
+function focusCell({ center }, [width, height], stride, softening, focus) {
+  const [x, y] = focus === null ? [width / 2, height / 2] : [focus[0] / stride, focus[1] / stride];
+  return nearestPeak(center, 0, width, height, x, y, softening);
+}
+
+/** The joints of the person whose middle is a given cell. */
+function jointsFrom(maps, chosen, { grid: [width, height], joints, stride, softening }) {
   const cells = width * height;
-  const [fx, fy] = focus === null ? [width / 2, height / 2] : [focus[0] / stride, focus[1] / stride];
-  const chosen = nearestPeak(maps.center, 0, width, height, fx, fy, softening);
   const row = Math.floor(chosen / width);
   const column = chosen - row * width;
 

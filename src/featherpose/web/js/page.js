@@ -1,10 +1,12 @@
 // The page: what the controls do, and the loop over frames.
 import { drawBox, drawPose } from "./draw.js";
 import { Follower } from "./follow.js";
+import { Frames } from "./frames.js";
+import { Looker } from "./look.js";
 import { loadModel } from "./model.js";
 import { Recording } from "./recording.js";
 import { openAddress, openCamera, openFile } from "./sources.js";
-import { canvasPicture } from "./warp.js";
+import { arrayPicture } from "./warp.js";
 
 const STAGES = ["crop", "network", "decode", "filter"];
 const WINDOW = 30; // frames that the figures are averaged over
@@ -14,8 +16,6 @@ const $ = (id) => document.getElementById(id);
 const video = $("video");
 const canvas = $("canvas");
 const screen = canvas.getContext("2d");
-const grabbed = document.createElement("canvas"); // the frame that is looked at, and then shown with its pose
-const grabbing = grabbed.getContext("2d", { willReadFrequently: true });
 
 /** What the page remembers. Reachable as `featherpose` from the console. */
 const page = {
@@ -24,6 +24,7 @@ const page = {
   follower: null,
   source: null,
   about: null,
+  buffer: null, // the frame that is looked at, and then shown with its pose
   frames: 0,
   run: 0, // counts sources: a loop of an earlier one ends itself
   recording: new Recording(),
@@ -83,7 +84,7 @@ async function useModel(bytes, name, summary = "") {
     const model = await loadModel(bytes, name);
     await page.model?.release();
     page.model = model;
-    page.follower = new Follower(model, { smoothing: $("smoothing").checked });
+    page.follower = new Follower(new Looker(model), { smoothing: $("smoothing").checked });
   });
   page.recording.clear(); // its rows hold the joints of one model
   const { spec, threads } = page.model;
@@ -108,13 +109,14 @@ async function open(opening) {
   page.source = source;
   page.about = { kind: source.kind, name: source.name, size_wh: [source.width, source.height] };
   page.recording.clear();
-  canvas.width = grabbed.width = source.width;
-  canvas.height = grabbed.height = source.height;
-  $("mirror").checked = source.kind === "camera";
+  canvas.width = source.width;
+  canvas.height = source.height;
+  page.buffer = new Frames(source.width, source.height);
+  setMirror(source.kind === "camera");
   $("welcome").hidden = true;
   $("stop").disabled = false;
   $("transport").hidden = source.kind !== "video";
-  canvas.className = "live";
+  canvas.classList.add("live");
   busy(null);
   source.ended?.then(() => {
     if (run === page.run) {
@@ -130,13 +132,13 @@ async function open(opening) {
 function close() {
   page.run++;
   page.source?.close();
-  page.source = null;
+  page.source = page.buffer = null;
   page.follower?.start(null);
   page.follower?.reset();
   page.frames = 0;
   forgetFigures();
   screen.clearRect(0, 0, canvas.width, canvas.height);
-  canvas.className = "";
+  canvas.classList.remove("live");
   $("welcome").hidden = false;
   $("transport").hidden = $("lost").hidden = $("joints").hidden = true;
   $("stop").disabled = $("nearest").disabled = true;
@@ -152,7 +154,7 @@ function everyFrame(run) {
     if (run !== page.run) return;
     try {
       const timestamp = page.source.kind === "video" ? facts.mediaTime : (now - begin) / 1000;
-      if (page.model === null) grab();
+      if (page.model === null) await showBare(run);
       else await inTurn(() => lookAtFrame(run, timestamp));
     } catch (error) {
       if (run === page.run) {
@@ -173,32 +175,35 @@ function everyFrame(run) {
 async function lookAtFrame(run, timestamp) {
   if (run !== page.run) return;
   const start = performance.now();
-  grab();
+  const picture = await grab();
   const grabTime = performance.now() - start;
+  if (run !== page.run) return;
   const { follower } = page;
   follower.smoothing = $("smoothing").checked;
-  const pose = await follower.next(canvasPicture(grabbing), timestamp);
+  const pose = await follower.next(picture, timestamp);
   if (run !== page.run) return;
   page.frames++;
   page.recording.add(timestamp, follower.state, pose, follower.spec.joints);
-  note({ ...follower.spent, crop: follower.spent.crop + grabTime });
+  note({ ...follower.looker.spent, crop: follower.looker.spent.crop + grabTime });
   show();
 }
 
 async function lookAtPhoto() {
-  if (page.model === null) return grab();
+  const { run } = page;
+  if (page.model === null) return showBare(run);
   await inTurn(async () => {
-    if (page.source?.kind !== "photo") return;
+    if (run !== page.run) return;
     const start = performance.now();
-    grab();
+    const picture = await grab();
     const grabTime = performance.now() - start;
     const { follower } = page;
-    await follower.photo(canvasPicture(grabbing));
+    await follower.photo(picture);
+    if (run !== page.run) return;
     page.frames++;
     page.recording.clear();
     page.recording.add(0, follower.state, follower.pose, follower.spec.joints);
     forgetFigures();
-    note({ ...follower.spent, crop: follower.spent.crop + grabTime });
+    note({ ...follower.looker.spent, crop: follower.looker.spent.crop + grabTime });
     show();
   });
 }
@@ -209,25 +214,30 @@ async function again() {
   else if (page.source?.kind === "video" && video.paused) video.currentTime = video.currentTime;
 }
 
-function grab() {
-  grabbing.fillRect(0, 0, grabbed.width, grabbed.height); // black shows through transparent pictures
-  grabbing.drawImage(page.source.image, 0, 0, grabbed.width, grabbed.height);
-  if (page.model === null) screen.drawImage(grabbed, 0, 0);
+async function grab() {
+  const { data, width, height } = await page.buffer.take(page.source.image);
+  return arrayPicture(data, width, height);
+}
+
+/** The picture alone, while there is no model. */
+async function showBare(run) {
+  const { buffer, source } = page;
+  await buffer.take(source.image);
+  if (run === page.run) screen.putImageData(buffer.pixels, 0, 0);
 }
 
 // --- what is shown --------------------------------------------------------------------------------------------------
 
 function show() {
   const { follower } = page;
-  screen.setTransform(1, 0, 0, 1, 0, 0);
-  if ($("mirror").checked) screen.setTransform(-1, 0, 0, 1, canvas.width, 0);
-  screen.drawImage(grabbed, 0, 0);
+  screen.putImageData(page.buffer.pixels, 0, 0);
   const { pose } = follower;
   if (pose !== null) {
     if ($("region").checked) drawBox(screen, pose.box);
     drawPose(screen, pose, follower.spec, Number($("threshold").value));
   }
-  $("lost").hidden = follower.state !== "lost";
+  $("lost").hidden = follower.state === "found";
+  $("lost").textContent = follower.state === "lost" ? "nobody in sight" : "out of sight for a moment";
   if (performance.now() - page.shownAt >= SHOWN_EVERY) showFigures();
 }
 
@@ -313,6 +323,11 @@ function setThreshold(value) {
   $("threshold-value").textContent = Number(value).toFixed(2);
 }
 
+function setMirror(on) {
+  $("mirror").checked = on;
+  canvas.classList.toggle("mirrored", on);
+}
+
 /** The point of the picture under the pointer, or null beside it. */
 function pointOf(event) {
   const frame = canvas.getBoundingClientRect();
@@ -394,9 +409,10 @@ $("nearest").addEventListener("click", () => {
 });
 $("threshold").addEventListener("input", (event) => {
   setThreshold(event.target.value);
-  if (page.follower?.pose) show();
+  if (page.follower?.pose && page.frames) show();
 });
-for (const id of ["mirror", "region"]) $(id).addEventListener("change", () => page.follower && page.frames && show());
+$("mirror").addEventListener("change", (event) => setMirror(event.target.checked));
+$("region").addEventListener("change", () => page.follower && page.frames && show());
 $("smoothing").addEventListener("change", () => page.follower?.filter.reset());
 $("download").addEventListener("click", download);
 $("clear").addEventListener("click", () => {

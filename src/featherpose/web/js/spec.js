@@ -3,6 +3,7 @@
 
 export const SPEC_KEY = "featherpose.spec";
 const SPEC_VERSION = 1;
+const DEFAULT_SIGMA = 0.08; // featherpose.skeletons: of joints whose spread nobody measured
 const METADATA_PROPS = 14; // ModelProto.metadata_props in onnx.proto3; each entry has key = 1, value = 2
 
 /** The spec of an ONNX file's bytes, in the page's words; Error with one sentence when the page cannot run it. */
@@ -53,6 +54,7 @@ function checkedSpec(facts, name) {
     version: facts.version,
     inputSize: [width, height],
     joints,
+    sigmas: facts.skeleton.sigmas?.length ? facts.skeleton.sigmas : joints.map(() => DEFAULT_SIGMA),
     bones,
     outputs: facts.outputs,
     stride: facts.codec?.stride ?? 4, // the codec's own defaults

@@ -18,15 +18,6 @@ export function arrayPicture(data, width, height) {
   };
 }
 
-/** The picture on a canvas, whose context should have been made with willReadFrequently. */
-export function canvasPicture(context) {
-  return {
-    width: context.canvas.width,
-    height: context.canvas.height,
-    read: (left, top, w, h) => context.getImageData(left, top, w, h).data,
-  };
-}
-
 /**
  * The picture seen through a map {scale, x, y}: RGB bytes, out_h x out_w x 3, bilinear, zeros outside the picture.
  *
