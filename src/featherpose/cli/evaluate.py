@@ -108,7 +108,8 @@ def evaluate(
         stdout.print()
         stdout.print(parts_table(rows[0][1], f"{names[0]}, {rows[0][1].protocol}"), highlight=False)
     for name, evaluation in rows:
-        stdout.print(f"{name}, {evaluation.protocol}, {presence_line(evaluation)}", markup=False, highlight=False, soft_wrap=True)
+        sentence = f"{name}, {evaluation.protocol}, {presence_line(evaluation)}"
+        stdout.print(sentence, markup=False, highlight=False, soft_wrap=True)
     for name, evaluation in rows:
         if evaluation.warning:
             stderr.print(f"warning: {name}, {evaluation.protocol}: {evaluation.warning}", markup=False, soft_wrap=True)
