@@ -16,7 +16,7 @@ PACKAGE = Path(featherpose.__file__).parent
 LEVELS = {
     0: ("toml", "skeletons", "pose", "geometry", "spec"),
     1: ("codecs", "metrics"),
-    2: ("runtime", "data", "evaluate", "evaluation", "evaluate_report", "evaluate_track", "bench", "serve"),
+    2: ("runtime", "data", "evaluate", "evaluation", "evaluate_report", "evaluate_track", "bench", "bench_video", "serve"),
     3: ("models", "losses"),
     4: ("systems",),
     5: ("train", "compress", "export", "importers"),

@@ -25,6 +25,7 @@ import featherpose
 from featherpose.codecs import build_codec
 from featherpose.geometry import crop_map, invert, transform, warp
 from featherpose.runtime.backends import Backend, load_model
+from featherpose.runtime.bundled import bundled_models
 from featherpose.runtime.smart_crop import whole_frame
 from featherpose.spec import ModelSpec
 
@@ -74,9 +75,9 @@ def contestants(models: Sequence[str | Path], threads: int = 1) -> list[Contesta
     names = [Path(model).name for model in models]
     loaded = []
     for model, name in zip(models, names, strict=True):
-        size = Path(model).stat().st_size if Path(model).is_file() else None
-        label = name if names.count(name) == 1 else str(model)
-        loaded.append(Contestant(label, load_model(model, threads), size))
+        backend = load_model(model, threads)
+        path = Path(model) if Path(model).is_file() else bundled_models()[str(model)].path
+        loaded.append(Contestant(name if names.count(name) == 1 else str(model), backend, path.stat().st_size))
     return loaded
 
 
@@ -183,13 +184,29 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     return platform.processor() or platform.machine()
 
 
-def report(timings: Sequence[Timing], *, image: np.ndarray, threads: int, batch: int, date: str, host: dict) -> dict:
-    """Everything as plain values, for JSON. host: `machine()`, taken before the runs; date: ISO 8601."""
+CLOCKS = ("wall", "processor time of the thread")
+
+
+def report(
+    timings: Sequence[Timing],
+    *,
+    image: np.ndarray,
+    threads: int,
+    batch: int,
+    date: str,
+    host: dict,
+    cpu_time: bool = False,
+) -> dict:
+    """Everything as plain values, for JSON. host: `machine()`, taken before the runs; date: ISO 8601.
+
+    cpu_time: the clock was the thread's processor time, not the wall's.
+    """
     return {
         "date": date,
         "machine": host,
         "threads": threads,
         "batch": batch,
+        "clock": CLOCKS[cpu_time],
         "photo_wh": [image.shape[1], image.shape[0]],
         "unit": "ms for one picture",
         "models": [
@@ -210,12 +227,13 @@ def report(timings: Sequence[Timing], *, image: np.ndarray, threads: int, batch:
 HEAD = ("model", "MB", "input", "prepare", "network", "decode", "total", "fastest", "decode / network")
 
 
+def cell(stage: dict) -> str:
+    """A stage's summary: median (10th-90th percentile)."""
+    return f"{stage['median']:.2f} ({stage['p10']:.2f}-{stage['p90']:.2f})"
+
+
 def rows(facts: dict) -> list[tuple[str, ...]]:
     """A report as the cells of a table under HEAD: medians in ms, 10th to 90th percentile in brackets."""
-
-    def cell(stage: dict) -> str:
-        return f"{stage['median']:.2f} ({stage['p10']:.2f}-{stage['p90']:.2f})"
-
     result = []
     for model in facts["models"]:
         inside = model["outputs"] == "decoded"
@@ -237,15 +255,25 @@ def rows(facts: dict) -> list[tuple[str, ...]]:
 
 def caption(facts: dict) -> str:
     """What the figures of a report are and where they were taken, in a few lines."""
-    host = facts["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in host["versions"].items())
     batch = "" if facts["batch"] == 1 else f", batches of {facts['batch']}"
     return (
         f"ms for one picture: median (10th-90th percentile) of {facts['models'][0]['runs']} runs, models in turn, "
         f"{facts['threads']} thread{'s' if facts['threads'] > 1 else ''}{batch}; "
         f"photo {facts['photo_wh'][0]}x{facts['photo_wh'][1]} in memory, seen whole.\n"
-        f"{host['cpu']}, {host['cores']} cores, {host['system']}, load {host['load']}; {versions}; {facts['date']}"
+        f"{clock_of(facts)}{caption_of_machine(facts)}"
     )
+
+
+def clock_of(facts: dict) -> str:
+    """A sentence where the times are not those of the wall."""
+    return "" if facts.get("clock", CLOCKS[0]) == CLOCKS[0] else f"Times are {facts['clock']}. "
+
+
+def caption_of_machine(facts: dict) -> str:
+    """Where and when a report was made, in a line."""
+    host = facts["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in host["versions"].items())
+    return f"{host['cpu']}, {host['cores']} cores, {host['system']}, load {host['load']}; {versions}; {facts['date']}"
 
 
 def markdown(facts: dict) -> str:

@@ -13,53 +13,66 @@ def bench(
         list[str], typer.Argument(help="Model files, or names of models that come along.", metavar="MODEL")
     ],
     photo: Annotated[Path | None, typer.Option(help="Photo to run on  [default: a drawn scene, 1280x720]")] = None,
+    video: Annotated[
+        bool, typer.Option("--video", help="Follow somebody through a clip instead, stage by stage of each frame.")
+    ] = False,
+    clip: Annotated[
+        str | None, typer.Option(metavar="VIDEO", help="With --video: the clip  [default: a drawn one, 1280x720]")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads for one picture.", min=1)] = 1,
-    runs: Annotated[int, typer.Option(help="Runs of each model.", min=1)] = 200,
+    runs: Annotated[int, typer.Option(help="Runs of each model, or frames.", min=1)] = 200,
     warmup: Annotated[int, typer.Option(help="Runs of each model before any is counted.", min=0)] = 20,
     batch: Annotated[int, typer.Option(help="Pictures in one run.", min=1)] = 1,
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="Count the thread's processor time, for a machine that does other work.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this JSON file.")] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
     """Time models from a photo in memory to its joints, split into preparing, running the network, and decoding.
 
-    Compare within one run only. Files that decode in their own graph, as Google's do, say so.
+    Compare within one run only. Files that decode in their own graph, as Google's do, say so. With --video: what
+    following one person costs per frame of a clip; such files are then followed by the official crop rule.
     """
     import json
     import os
+    import time
     from datetime import datetime, timezone
 
-    import numpy as np
     from rich import box
     from rich.console import Console
     from rich.table import Column, Table
 
     from featherpose import bench as measuring
+    from featherpose import bench_video
     from featherpose.cli.progress import rate_bar
-    from featherpose.runtime.photos import read_photo
 
     if json_file is not None and not json_file.parent.is_dir():
         raise FileNotFoundError(f"{json_file.parent}: there is no such folder to write the figures to")
-    if photo is None:
-        from featherpose.data.synthetic.scene import draw_scene
-
-        image, _ = draw_scene(np.random.default_rng(0), measuring.SCENE_WH)
-    else:
-        image = read_photo(photo)
+    if clip is not None and not video:
+        raise ValueError("--clip is the clip of --video: give both")
+    if video and (photo is not None or batch != 1):
+        raise ValueError("--video follows through a clip, frame by frame: leave --photo and --batch out")
+    if cpu_time and threads != 1:
+        raise ValueError(f"--cpu-time counts one thread: leave --threads {threads} out")
+    pictures = _pictures(photo, clip, video)
     taking_part = measuring.contestants(models, threads)
     host = measuring.machine()
+    counts = {"threads": threads, "runs": runs, "warmup": warmup}
+    counts["clock"] = time.thread_time if cpu_time else time.perf_counter
     with rate_bar("blocks") as bar:
         task = bar.add_task("bench", total=None)
-        timings = measuring.bench(
-            taking_part,
-            image,
-            threads=threads,
-            runs=runs,
-            warmup=warmup,
-            batch=batch,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    facts = measuring.report(timings, image=image, threads=threads, batch=batch, date=date, host=host)
+        counts["progress"] = lambda done, total: bar.update(task, completed=done, total=total)
+        if video:
+            timings = bench_video.bench_video(taking_part, pictures, **counts)
+        else:
+            timings = measuring.bench(taking_part, pictures[0], batch=batch, **counts)
+    said = {"threads": threads, "cpu_time": cpu_time, "date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "host": host}
+    if video:
+        clip = "a drawn clip" if clip is None else os.path.basename(clip)
+        facts = bench_video.report(timings, frames=pictures, clip=clip, **said)
+    else:
+        facts = measuring.report(timings, image=pictures[0], batch=batch, **said)
     if json_file is not None:
         temporary = json_file.with_name(f".{json_file.name}.{os.getpid()}.tmp")
         try:
@@ -67,15 +80,44 @@ def bench(
             os.replace(temporary, json_file)
         finally:
             temporary.unlink(missing_ok=True)
+    kind = bench_video if video else measuring
     if as_markdown:
-        print(measuring.markdown(facts), end="")
+        print(kind.markdown(facts), end="")
         return
     table = Table(Column("model", overflow="fold"), box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for name in (*measuring.STAGES, "decode / network"):
-        table.add_column(name, justify="right")
-    for label, size, input_size, *stages, fastest, share in measuring.rows(facts):
-        stages = [stage.replace(" (", "\n").rstrip(")") for stage in stages]  # two lines, to fit 80 columns
-        table.add_row(f"{label}\n{size} MB, {input_size}", *stages[:-1], f"{stages[-1]}\nmin {fastest}", share)
+    if video:
+        for name in (*bench_video.STAGES, "total /\nnetwork"):
+            table.add_column(name, justify="right")
+        for label, way, *stages, share, looks in bench_video.rows(facts):
+            table.add_row(f"{label}\n{way}, {looks} looks", *map(_two_lines, stages), share)
+    else:
+        for name in (*measuring.STAGES, "decode / network"):
+            table.add_column(name, justify="right")
+        for label, size, input_size, *stages, fastest, share in measuring.rows(facts):
+            stages = [_two_lines(stage) for stage in stages]
+            table.add_row(f"{label}\n{size} MB, {input_size}", *stages[:-1], f"{stages[-1]}\nmin {fastest}", share)
     console = Console(highlight=False)
     console.print(table)
-    console.print(measuring.caption(facts), markup=False)
+    console.print(kind.caption(facts), markup=False)
+
+
+def _two_lines(text: str) -> str:
+    """A cell that fits into 80 columns: the range below the median."""
+    return text.replace(" (", "\n").rstrip(")")
+
+
+def _pictures(photo: Path | None, clip: str | None, video: bool) -> list:
+    """What is measured on: the frames of a clip, or one photo."""
+    import numpy as np
+
+    from featherpose import bench, bench_video
+
+    if video:
+        return bench_video.drawn_clip() if clip is None else bench_video.file_clip(clip)
+    if photo is not None:
+        from featherpose.runtime.photos import read_photo
+
+        return [read_photo(photo)]
+    from featherpose.data.synthetic.scene import draw_scene
+
+    return [draw_scene(np.random.default_rng(0), bench.SCENE_WH)[0]]
