@@ -17,8 +17,9 @@ pytest.importorskip("onnxscript")
 from featherpose.cli import run
 from featherpose.codecs import build_codec
 from featherpose.export import onnx as onnx_export
-from featherpose.export.check import JOINT_LIMIT, compare, photos, scenes
+from featherpose.export.check import JOINT_LIMIT, compare
 from featherpose.export.graph import fold_batch_norms, planes
+from featherpose.export.pictures import photos, scenes
 from featherpose.runtime.backends import load_model
 from featherpose.skeletons import COCO17
 from featherpose.spec import SPEC_KEY, ModelSpec

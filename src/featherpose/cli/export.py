@@ -9,27 +9,75 @@ import typer
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="Trained model.", metavar="MODEL.safetensors")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="Trained model (.safetensors); with --int8 also an exported .onnx file or the name of a model that "
+            "comes along.",
+            metavar="MODEL",
+        ),
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write  [default: MODEL.onnx, MODEL_joints.onnx]")
+        Path | None,
+        typer.Option("-o", "--out", help="File to write  [default: MODEL.onnx, MODEL_joints.onnx, MODEL_int8.onnx]"),
     ] = None,
     decoder: Annotated[
         bool, typer.Option("--decoder/--raw", help="Joints come out of the file, or the network's maps.")
     ] = False,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 23.")] = 18,
     data: Annotated[
-        Path | None, typer.Option(help="Photo, or folder of photos, to compare on  [default: synthetic scenes]")
+        Path | None,
+        typer.Option(help="Photo or folder of photos to compare on, with --int8 also a data folder with labels  "
+                     "[default: synthetic scenes]"),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store float16 weights: half the file, the same speed.")] = False,
-) -> None:
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Compute the body in 8 bits, with ranges found on --data.")
+    ] = False,
+    split: Annotated[str | None, typer.Option(help="--int8: split of a data folder  [default: train]")] = None,
+    pictures: Annotated[int, typer.Option(help="--int8: pictures to find the ranges on.", min=1)] = 256,
+    method: Annotated[str, typer.Option(help='--int8: ranges by "minmax", "percentile" or "entropy".')] = "minmax",
+    keep: Annotated[
+        str, typer.Option(help='--int8: what stays float: any of "first", "neck", "heads", by commas; "" for nothing.')
+    ] = "first,neck,heads",
+    seven_bits: Annotated[
+        bool, typer.Option("--seven-bits", help="--int8: 7-bit weights, for x86 processors without VNNI.")
+    ] = False,
+) -> None:  # fmt: skip
     """Turn a trained model into an ONNX file that carries everything a runtime must know of it.
 
-    The file is run and its joints are compared with torch's; nothing is written when one disagrees.
+    The file is run and its joints are compared with torch's; nothing is written when one disagrees. An --int8 file is
+    compared with the float one: how far joints move is told, and nothing is written when the median is absurd.
     """
+    if not int8:
+        _float_only(split=split, seven_bits=seven_bits)
+        _export(model, out, decoder=decoder, opset=opset, data=data, half=half)
+        return
+    if half:
+        raise ValueError("--half and --int8 exclude each other: an int8 file's weights are stored in 8 bits")
+    if data is None:
+        raise ValueError("--int8 needs --data: photos like those the model will see, to find the ranges of its values on")
+    kept = [part.strip() for part in keep.split(",") if part.strip()]
+    arguments = {"data": data, "split": split, "keep": kept, "method": method, "count": pictures, "seven_bits": seven_bits}
+    _export_int8(model, out, decoder=decoder, opset=opset, arguments=arguments)
+
+
+def _float_only(**options) -> None:
+    for name, value in options.items():
+        if value:
+            raise ValueError(f"--{name.replace('_', '-')} is for 8-bit files; give --int8 too")
+
+
+def _check_trained(model: Path) -> None:
+    """Told before torch is loaded, which takes seconds."""
     if model.suffix.lower() != ".safetensors":
         raise ValueError(f"{model}: expected a trained model, a .safetensors file as `featherpose train` writes it")
-    if not model.is_file():  # told before torch is loaded, which takes seconds
+    if not model.is_file():
         raise FileNotFoundError(f"{model}: there is no such model file")
+
+
+def _export(model: Path, out: Path | None, *, decoder: bool, opset: int, data: Path | None, half: bool) -> None:
+    _check_trained(model)
     if out is None:
         out = model.with_name(f"{model.stem}_joints.onnx") if decoder else model.with_suffix(".onnx")
 
@@ -49,3 +97,42 @@ def export(
     kind = "joints" if decoder else "raw maps"
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {kind}, opset {opset}, {time.perf_counter() - start:.0f} s")
     print(f"agrees with torch: {parity}")
+
+
+def _export_int8(model: Path, out: Path | None, *, decoder: bool, opset: int, arguments: dict) -> None:
+    import tempfile
+    import time
+
+    from rich.console import Console
+
+    from featherpose.runtime.bundled import bundled_path
+
+    start = time.perf_counter()
+    if not model.suffix and not model.exists():
+        model = bundled_path(str(model))
+        out = Path(f"{model.stem}_int8.onnx") if out is None else out
+    exported = model.suffix.lower() == ".onnx"
+    if exported and not model.is_file():
+        raise FileNotFoundError(f"{model}: there is no such model file")
+    if exported and decoder:
+        raise ValueError(f"{model}: an exported file's outputs stay as they are; --decoder needs the .safetensors model")
+    if not exported:
+        _check_trained(model)
+    if out is None:
+        out = model.with_name(f"{model.stem}{'_joints' if decoder else ''}_int8.onnx")
+    try:
+        from featherpose.export.quantise import quantise_onnx
+    except ImportError as error:
+        raise ImportError("--int8 needs the package 'onnx' (pip install onnx)", name=error.name) from error
+
+    with Console(stderr=True).status("export") as status, tempfile.TemporaryDirectory() as folder:
+        source = model
+        if not exported:
+            from featherpose.export.onnx import export_onnx
+            from featherpose.systems.files import load_network
+
+            source = Path(folder) / f"{model.stem}.onnx"
+            export_onnx(*load_network(model), source, decoder=decoder, opset=opset, progress=status.update)
+        shift = quantise_onnx(source, out, progress=status.update, **arguments)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, int8, {time.perf_counter() - start:.0f} s")
+    print(f"against float: {shift}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,12 +19,8 @@ from torch import Tensor, nn
 
 from featherpose.codecs import build_codec
 from featherpose.codecs.movenet import MAPS, MoveNetCodec
-from featherpose.data.synthetic.scene import draw_scene
 from featherpose.export.graph import Decoder, planes
-from featherpose.geometry import crop_map, warp
 from featherpose.runtime.backends import Backend
-from featherpose.runtime.photos import list_photos, read_photo
-from featherpose.runtime.smart_crop import whole_frame
 
 JOINT_LIMIT = 0.05
 """Input pixels. Rounding moves joints by about .0001 px, a wrong graph by whole pixels."""
@@ -36,8 +31,6 @@ TIE_RANGE = (1e-5, 1e-3)
 TIE_FACTOR = 8
 """Times the largest rounding seen at a maximum: two cells round apart, two libraries sum in other orders. A guess."""
 ROUNDING_PICTURES = 4
-PICTURES = 32
-"""How many pictures are compared: some 500 joints, a few seconds in torch on one core."""
 BATCH = 4
 
 
@@ -200,25 +193,3 @@ def _best(values: Tensor, tie: float) -> list[int]:
     top = int(values.argmax())
     near = torch.nonzero(values >= values[top] * (1 - tie))[:, 0].tolist()
     return [top, *(cell for cell in near if cell != top)]
-
-
-# --- pictures to compare on -------------------------------------------------------------------------------------------
-
-
-def photos(path: str | Path, input_size: tuple[int, int], count: int = PICTURES) -> np.ndarray:
-    """Up to `count` photos, evenly chosen from a file or folder, whole and padded: (N, H, W, 3) uint8 RGB."""
-    found = list_photos(path)
-    chosen = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int))]
-    return np.stack([letterboxed(read_photo(photo), input_size) for photo in chosen])
-
-
-def letterboxed(image: np.ndarray, input_size: tuple[int, int]) -> np.ndarray:
-    """A whole photo on a square of zeros, at the input size."""
-    height, width = image.shape[:2]
-    return warp(image, crop_map(whole_frame((width, height)), input_size), input_size)
-
-
-def scenes(input_size: tuple[int, int], count: int = PICTURES, *, seed: int = 0) -> np.ndarray:
-    """Synthetic people, one to three in a picture: (N, H, W, 3) uint8 RGB."""
-    rng = np.random.default_rng(seed)
-    return np.stack([draw_scene(rng, input_size, persons=1 + i % 3)[0] for i in range(count)])

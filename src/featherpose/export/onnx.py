@@ -18,8 +18,9 @@ from torch import nn
 
 import featherpose
 from featherpose.codecs import build_codec
-from featherpose.export.check import Parity, compare, photos, scenes
+from featherpose.export.check import Parity, compare
 from featherpose.export.graph import RawHeads, WithDecoder, fold_batch_norms
+from featherpose.export.pictures import photos, scenes
 from featherpose.runtime.backends.onnx import OnnxBackend
 from featherpose.spec import SPEC_KEY, ModelSpec
 
