@@ -1,26 +1,44 @@
-"""Filters against each other, calm against late; and what tracking costs beside the network.
+"""Everything docs/tracking.md and its plot say of a model, in one go; tools/tables.py writes the tables.
 
-    python benchmarks/tracking.py MODEL --photos ../shared/data/coco_person --plot docs/tracking.png
+    python benchmarks/tracking.py MODEL --photos ../shared/data/coco_person
+    python tools/tables.py
 
-The tracker runs without a filter over clips with exact truth (docs/tracking.md); its joints then go through every filter.
-Jitter comes from clips in which nothing moves but the noise, lag from people who gesture and photos that are panned.
-Times are CPU time of the thread, so that other work on the machine matters less.
+Every clip with exact truth (data/sequences.py, seeds as `featherpose evaluate-track` takes them) is drawn once and then
+followed by every way of evaluate_track.WAYS, and by the tracker of several people. The joints of the tracker without a
+filter go through every filter, so that all smooth the same joints: jitter comes from clips in which nothing moves but the
+noise, lag from people who gesture or walk alone and from photos that are panned. The result is results/tracking.json and
+docs/tracking.png. Costs are processor time of the thread, so that other work on the machine matters less.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from featherpose.bench import machine
 from featherpose.data.readers import read_dataset
-from featherpose.data.sequences import Clip, synthetic_clip
-from featherpose.evaluate_track import calmness, drawn, follow, photo_clips, synthetic_clips
+from featherpose.data.sequences import CLIPS, Clip, synthetic_clip
+from featherpose.evaluate_track import (
+    FIRST_SEED,
+    WAYS,
+    calmness,
+    drawn,
+    figures_of,
+    follow,
+    photo_clips,
+    plain,
+    synthetic_clips,
+)
 from featherpose.metrics.tracking import Track, identities
 from featherpose.pose import Pose
 from featherpose.runtime.motion import begin, moved_on
@@ -29,6 +47,12 @@ from featherpose.runtime.predictor import Predictor
 from featherpose.runtime.several import SeveralTracker
 from featherpose.runtime.tracker import Tracker
 
+ROOT = Path(__file__).resolve().parents[1]
+SMOOTHED_KINDS = ("still", "gestures", "alone", "photo")
+"""Kinds of clip that say how calm and how late a filter is."""
+SEVERAL_KINDS = ("crossing", "meeting", "overtaking", "crowd")
+SEVERAL = {"one look": {}, "without clothes": {"clothes": 0.0}, "a second look at each": {"refine": True}}
+"""Name -> options of SeveralTracker."""
 PAPER = {"power": 1.0, "by_score": 0.0}
 FRAMES = {True: (320, 320), False: (480, 360)}
 """Sizes of clips made of photos, and of drawn ones."""
@@ -117,11 +141,6 @@ def curve(tracks: Sequence[Track]) -> list[dict]:
         for settings, make in members:
             figures = calmness([filtered(track, make) for track in tracks])
             rows.append({"family": family, "settings": settings, **figures})
-            print(
-                f"| {family} | {settings} | {figures['jitter_px_s2']:.0f} | {figures['jitter_body_s2']:.1f} "
-                f"| {100 * figures['spread']:.2f} % | {figures['lag_ms']:.1f} | {100 * figures['moving_error']:.2f} % |",
-                flush=True,
-            )
     return rows
 
 
@@ -146,8 +165,8 @@ def plot(rows: Sequence[dict], path: Path) -> None:
     figure.savefig(path)
 
 
-def costs(predictor: Predictor, seconds: int = 3) -> None:
-    """CPU milliseconds a frame of 1280 x 720: the network alone, and everything around it."""
+def costs(predictor: Predictor, seconds: int = 1) -> list[dict]:
+    """Processor milliseconds a frame of 1280 x 720: the network alone, and everything around it."""
     inner, spent = predictor.backend.run, [0.0, 0]
 
     def timed(images: np.ndarray) -> dict:
@@ -163,38 +182,40 @@ def costs(predictor: Predictor, seconds: int = 3) -> None:
         "tracker without clothes": lambda: Tracker(predictor, lock=replace(Tracker(predictor).lock, clothes=0.0)),
         "several": lambda: SeveralTracker(predictor),
     }
+    rows: list[dict] = []
     for kind in ("alone", "crowd"):
         clip = synthetic_clip(kind, 2000, size_wh=(640, 360))
         frames = [cv2.resize(clip.draw(index)[0], (1280, 720)) for index in range(30 * seconds)]
-        for _ in range(2):  # the first round warms up
-            lines = []
+        for counted in (False, True):  # the first round warms up
             for name, make in ways.items():
                 tracker, spent[:] = make(), (0.0, 0)
                 start = time.thread_time()
                 for index, frame in enumerate(frames):
                     tracker(frame, index / 30)
-                whole, net = ((v * 1000 / len(frames)) for v in (time.thread_time() - start, spent[0]))
-                lines.append(
-                    f"| {kind} | {name} | {net:.2f} | {whole:.2f} | {whole / net:.2f} | {spent[1] / len(frames):.2f} |"
-                )
-        print("\n".join(lines), flush=True)
+                whole, network = ((v * 1000 / len(frames)) for v in (time.thread_time() - start, spent[0]))
+                if counted:
+                    looks = spent[1] / len(frames)
+                    rows.append({"clip": kind, "way": name, "network_ms": network, "all_ms": whole, "looks": looks})
     predictor.backend.run = inner
+    return rows
 
 
-def numbers(predictor: Predictor, per_kind: int) -> None:
-    """Whether everybody is found and keeps a number, by one look and by two, with and without a glance at clothes."""
-    print("\n| several people | found | number changes per person | poses on nobody |\n|---|---|---|---|")
-    clips = [drawn(clip) for clip in synthetic_clips(per_kind, kinds=("crossing", "meeting", "overtaking", "crowd"))]
-    ways = {"one look": {}, "without clothes": {"clothes": 0.0}, "a second look at each": {"refine": True}}
-    for name, options in ways.items():
-        rows = []
-        for clip in clips:
-            everybody, said = SeveralTracker(predictor, **options), []
-            for image, timestamp, _ in clip:
-                said.append({number: pose.xy for number, pose in everybody(image, timestamp).items()})
-            rows.append(identities(said, truth_of(clip)))
-        means = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
-        print(f"| {name} | {100 * means['found']:.1f} % | {means['changes']:.2f} | {means['extra']:.3f} |", flush=True)
+def clips_of(kinds: Sequence[str], count: int, photos: Path | None):
+    """(kind, clip) for so many clips of each kind, and of each motion of photos."""
+    for kind in kinds:
+        for clip in synthetic_clips(count, kinds=[kind]):
+            yield kind, clip
+    if photos is not None:
+        for _, clip in photo_clips(read_dataset(photos, split="val", problems=[]), count):
+            yield "photo", clip
+
+
+def everybody(predictor: Predictor, clip: Clip, options: dict) -> dict[str, float]:
+    """Whether all are found and keep their numbers in a clip."""
+    tracker, said = SeveralTracker(predictor, **options), []
+    for image, timestamp, _ in clip:
+        said.append({number: pose.xy for number, pose in tracker(image, timestamp).items()})
+    return identities(said, truth_of(clip))
 
 
 def truth_of(clip: Clip) -> Track:
@@ -207,31 +228,59 @@ def truth_of(clip: Clip) -> Track:
     )
 
 
+def measure(predictor: Predictor, kinds: Sequence[str], count: int, photos: Path | None) -> dict:
+    """The content of results/tracking.json, and the plain tracker's joints go through every filter."""
+    tracks: dict[str, dict[str, list[Track]]] = {way: {} for way in WAYS}
+    several: dict[str, list[dict]] = {name: [] for name in SEVERAL}
+    for kind, clip in clips_of(kinds, count, photos):
+        start = time.time()
+        clip = drawn(clip)
+        for way, make in WAYS.items():
+            tracks[way].setdefault(kind, []).append(follow(clip, make(predictor)))
+        if kind in SEVERAL_KINDS:
+            for name, options in SEVERAL.items():
+                several[name].append(everybody(predictor, clip, options))
+        print(f"{clip.name}: {len(clip)} frames, {time.time() - start:.0f} s", file=sys.stderr, flush=True)
+    found = {
+        way: {"all": figures_of([track for some in of_kind.values() for track in some])}
+        | {kind: figures_of(some) for kind, some in of_kind.items()}
+        for way, of_kind in tracks.items()
+    }
+    calm = [track for kind in SMOOTHED_KINDS for track in tracks["tracker"].get(kind, [])]
+    means = {
+        name: {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+        for name, rows in several.items()
+        if rows
+    }
+    return {"ways": found, "filters": curve(calm), "several": means}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", help="model file, or the name of one that comes along")
     parser.add_argument("--photos", type=Path, help="data folder whose val photos become clips too")
     parser.add_argument("--clips", type=int, default=4, help="of each kind")
-    parser.add_argument("--plot", type=Path, help="PNG file to write")
+    parser.add_argument("--kind", nargs="+", choices=list(CLIPS), default=list(CLIPS), help="kinds of drawn clips")
+    parser.add_argument("--json", type=Path, default=ROOT / "results" / "tracking.json")
+    parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "tracking.png")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     predictor = Predictor(arguments.model)
-    print("| clip | way | network ms | all ms | ratio | looks |\n|---|---|---|---|---|---|")
-    costs(predictor)
-    numbers(predictor, arguments.clips)
-    clips = list(synthetic_clips(arguments.clips, kinds=("still", "gestures", "alone")))
-    if arguments.photos is not None:
-        samples = read_dataset(arguments.photos, split="val", problems=[])
-        clips += [clip for _, clip in photo_clips(samples, arguments.clips)]
-    tracks = [follow(clip, Tracker(predictor, smoothing=False)) for clip in clips]
-    print(
-        "\n| filter | settings | jitter px/s² | jitter body/s² | spread | lag ms | moving error |",
-        "|---|---|---|---|---|---|---|",
-        sep="\n",
-    )
-    rows = curve(tracks)
-    if arguments.plot is not None:
-        plot(rows, arguments.plot)
+    facts = {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "model": predictor.spec.name,
+        "clips": arguments.clips,
+        "first_seed": FIRST_SEED,
+        "photos": arguments.photos is not None,
+        "costs": costs(predictor),
+        **measure(predictor, arguments.kind, arguments.clips, arguments.photos),
+    }
+    part = arguments.json.with_name(f".{arguments.json.name}.{os.getpid()}.part")
+    part.write_text(json.dumps(plain(facts), indent=1) + "\n", encoding="utf-8")
+    part.replace(arguments.json)
+    plot(facts["filters"], arguments.plot)
+    print(f"{arguments.json}, {arguments.plot}; python tools/tables.py writes them into the docs")
 
 
 if __name__ == "__main__":

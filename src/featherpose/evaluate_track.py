@@ -162,6 +162,8 @@ def plain(content):
     """Nested figures for JSON: rounded to six digits, None for what is not a number."""
     if isinstance(content, dict):
         return {key: plain(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [plain(value) for value in content]
     if isinstance(content, float):
         return round(content, 6) if math.isfinite(content) else None
     return content

@@ -47,17 +47,20 @@ def mirror(width: float) -> np.ndarray:
 
 def compose(*maps: np.ndarray) -> np.ndarray:
     """One map that applies the given ones in order, the first one first."""
-    result = np.eye(3)
-    for matrix in maps:
-        result = np.vstack([matrix, [0.0, 0.0, 1.0]]) @ result
-    return result[:2]
+    a, b, c, d, e, f = 1.0, 0.0, 0.0, 0.0, 1.0, 0.0
+    for matrix in maps:  # plain numbers: for matrices this small NumPy's calls would take most of the time
+        (p, q, r), (s, t, u) = matrix.tolist()
+        a, b, c, d, e, f = p * a + q * d, p * b + q * e, p * c + q * f + r, s * a + t * d, s * b + t * e, s * c + t * f + u
+    return np.array([[a, b, c], [d, e, f]])
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
     """The map back; ValueError if the map flattens the plane."""
-    if abs(np.linalg.det(matrix[:, :2])) < 1e-12:
+    (a, b, c), (d, e, f) = matrix.tolist()
+    area = a * e - b * d
+    if abs(area) < 1e-12:
         raise ValueError("this affine map has no inverse: its scale is zero")
-    return np.linalg.inv(np.vstack([matrix, [0.0, 0.0, 1.0]]))[:2]
+    return np.array([[e, -b, b * f - c * e], [-d, a, c * d - a * f]]) / area
 
 
 def transform(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
@@ -69,7 +72,8 @@ def transform(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
 
 def scale_of(matrix: np.ndarray) -> float:
     """By what factor a map stretches lengths (the root of the area factor)."""
-    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    (a, b), (d, e) = matrix[:, :2].tolist()
+    return abs(a * e - b * d) ** 0.5
 
 
 def letterbox(size_wh: tuple[float, float], out_wh: tuple[int, int]) -> np.ndarray:

@@ -93,7 +93,7 @@ def moved_on(motion: Motion, pose: Pose, timestamp: float, colours: np.ndarray |
         return replace(motion, pose=pose)
     both = counted(motion.pose) & counted(pose)
     both = both if both.any() else np.ones(len(both), bool)
-    velocity = np.median((pose.xy - motion.pose.xy)[both].astype(np.float64), axis=0) / dt
+    velocity = _median((pose.xy - motion.pose.xy)[both].astype(np.float64)) / dt
     share = dt / (dt + VELOCITY_SECONDS)
     return replace(
         motion,
@@ -103,6 +103,12 @@ def moved_on(motion: Motion, pose: Pose, timestamp: float, colours: np.ndarray |
         seen_at=timestamp,
         colours=_averaged(motion.colours, colours, dt / (dt + COLOUR_SECONDS)),
     )
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """(2,) of (N, 2): NumPy's own takes ten times as long for so few."""
+    values = np.sort(values, axis=0)
+    return (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
 
 
 def _averaged(before: np.ndarray | None, now: np.ndarray | None, share: float) -> np.ndarray | None:
