@@ -375,12 +375,21 @@ MOST_CELLS = 512
 def _peaks(values: np.ndarray, threshold: float, reach: float) -> list[tuple[int, int]]:
     """(row, column) of the cells of (H, W) values that reach the threshold and no cell within `reach` exceeds, best first."""
     rows, columns = np.nonzero(values >= threshold)
-    height = values[rows, columns]
-    best = np.argsort(-height, kind="stable")[:MOST_CELLS]
-    rows, columns, height = rows[best], columns[best], height[best]
-    near = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2 <= reach**2
-    top = ~(near & (height > height[:, None])).any(axis=1)
+    best = np.argsort(-values[rows, columns], kind="stable")[:MOST_CELLS]
+    rows, columns = rows[best], columns[best]
+    rim, height = int(reach), values[rows, columns]
+    framed = np.pad(values, rim, constant_values=-np.inf)
+    top = np.ones(len(rows), bool)
+    for down, right in _steps(reach):
+        top &= height >= framed[rows + (rim + down), columns + (rim + right)]
     return list(zip(rows[top].tolist(), columns[top].tolist(), strict=True))
+
+
+@lru_cache(maxsize=8)
+def _steps(reach: float) -> list[tuple[int, int]]:
+    """(down, right) to every other cell within reach."""
+    sides = range(-int(reach), int(reach) + 1)
+    return [(i, j) for i in sides for j in sides if 0 < i * i + j * j <= reach**2]
 
 
 def _boxes(points: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
