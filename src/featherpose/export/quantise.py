@@ -201,7 +201,8 @@ def quantised_nodes(model: onnx.ModelProto, keep: Sequence[str] = PARTS) -> list
         return []
     first = convolutions[0]
     before = {id(node) for node in _upstream([first], maker)} - {id(first)}
-    entries = [node for node in heads if not any(above in heads for above in _upstream(list(_above(node, maker)), maker))]
+    of_heads = {id(node) for node in heads}
+    entries = [n for n in heads if not of_heads & {id(above) for above in _upstream(list(_above(n, maker)), maker)}]
     behind = {id(node) for node in _upstream([maker[node.input[0]] for node in entries], maker)}
     inside = {id(node) for node in _upstream(heads, maker)} - behind
     left_out = set(before)
