@@ -7,7 +7,17 @@ import cv2
 import numpy as np
 import pytest
 
-from featherpose.data.augment import NO_AUGMENTATION, Augmentation, augment, move_sample
+from featherpose.data.augment import (
+    NO_AUGMENTATION,
+    PROBABILITIES,
+    Augmentation,
+    augment,
+    augment_choices,
+    draw_map,
+    move_sample,
+)
+from featherpose.data.background import background_region
+from featherpose.data.limbs import Limb, LimbBank
 from featherpose.data.sample import Sample
 from featherpose.geometry import (
     compose,
@@ -476,9 +486,7 @@ def test_a_person_of_one_point_is_no_division_by_zero():
     assert moved.xy[0, 0].tolist() == [48, 48]
 
 
-@pytest.mark.parametrize(
-    "name", ["flip", "rotate", "upside_down", "half_body", "other_target", "colour", "grey", "blur", "cutout"]
-)
+@pytest.mark.parametrize("name", PROBABILITIES)
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
 def test_a_probability_out_of_range_is_refused(name, value):
     with pytest.raises(ValueError, match=rf"augment\.{name} is a probability in \[0, 1\], got"):
@@ -497,8 +505,233 @@ def test_a_probability_out_of_range_is_refused(name, value):
         ("colour_strength", 1.5),
         ("shift", -0.1),
         ("rotate_deviation", -5),
+        ("drop_size", (0, 0.2)),
+        ("drop_size", (0.5, 1.2)),
+        ("joint_area", (2000, 1000)),
+        ("joint_area", (0, 1000)),
+        ("joint_area", (2000, 30000)),
+        ("joint_area", (float("nan"), 2000)),
+        ("paste_choices", 0),
+        ("paste_choices", 17),
     ],
 )
 def test_an_impossible_range_is_refused(name, value):
     with pytest.raises(ValueError, match=rf"augment\.{name} .*got"):
         Augmentation(**{name: value})
+
+
+@pytest.mark.parametrize(("area", "mode"), [((0, 0), 5000), ((2000, 4000), 5000), ((2000, 4000), 1000)])
+def test_a_mode_outside_its_range_is_refused(area, mode):
+    with pytest.raises(ValueError, match=r"augment\.joint_area_mode must lie in augment\.joint_area"):
+        Augmentation(joint_area=area, joint_area_mode=mode)
+
+
+# --- pictures of older recipes -------------------------------------------------------------------------------------
+
+NEXT_NUMBERS = [0.299712, 0.203455, 0.187253, 0.104399, 0.430496, 0.974186, 0.627468, 0.98896, 0.646858, 0.299181]
+"""What each generator gives after a picture, as before the rules that came later: they drew nothing and changed nothing."""
+
+
+def test_rules_that_are_off_draw_no_random_number():
+    first = np.array(list(STANDING.values()), np.float32)
+    sample, photo = make_sample(first, first * 0.6 + 20), noise_photo()
+    for seed, expected in enumerate(NEXT_NUMBERS):
+        rng = np.random.default_rng(seed)
+        augment(photo, sample, size_wh=SIZE, rules=Augmentation(), rng=rng)
+        assert rng.random() == pytest.approx(expected, abs=1e-6)
+
+
+# --- holes on joints -----------------------------------------------------------------------------------------------
+
+
+def changed(rules, seed, *, sample=None, size=SIZE, bank=None):
+    """(H, W) bool: where a rule changes the plain picture; and the labels."""
+    sample = make_sample() if sample is None else sample
+    facts = {"size_wh": size, "bank": bank}
+    plain, _ = augment(noise_photo(), sample, rules=NO_AUGMENTATION, rng=np.random.default_rng(seed), **facts)
+    picture, moved = augment(noise_photo(), sample, rules=rules, rng=np.random.default_rng(seed), **facts)
+    return (picture != plain).any(axis=2), moved
+
+
+def test_dropped_joints_are_hidden_and_stay_labelled():
+    """One to five of 17 joints lie under a hole; a hole changes nearly every pixel that it covers."""
+    rules = replace(NO_AUGMENTATION, drop_joints=1, drop_size=(0.1, 0.1))
+    counts = []
+    for seed in range(40):
+        hidden, moved = changed(rules, seed)
+        assert (moved.visibility[0] == 2).all()
+        cells = np.floor(moved.xy[0]).astype(int)
+        counts.append(sum(hidden[y - 1 : y + 2, x - 1 : x + 2].mean() > 0.8 for x, y in cells))
+        assert hidden.sum() <= 5 * 11 * 11
+    assert min(counts) >= 1
+    assert max(counts) > 3
+
+
+def test_holes_stay_near_joints_of_the_target():
+    first = np.array(list(STANDING.values()), np.float32)
+    sample = make_sample(first * 0.5, first * 0.5 + 100)  # somebody else at the lower right
+    rules = replace(NO_AUGMENTATION, drop_joints=1, drop_size=(0.05, 0.1))
+    for seed in range(20):
+        hidden, moved = changed(rules, seed, sample=sample)
+        rows, columns = np.nonzero(hidden)
+        near = np.abs(np.stack([columns, rows], axis=1)[:, None] - moved.xy[0]).max(axis=2).min(axis=1)
+        assert near.max() <= 0.1 * 96 * (0.5 + 0.3) + 2
+
+
+@pytest.mark.parametrize("name", ["drop_joints", "paste_parts"])
+def test_nobody_has_no_joints_to_hide(name):
+    bank = one_limb()
+    for sample in (nobody(), make_sample(np.full((17, 2), 500, np.float32), target=-1)):
+        assert not changed(replace(NO_AUGMENTATION, **{name: 1}), 0, sample=sample, bank=bank)[0].any()
+
+
+# --- pasted limbs --------------------------------------------------------------------------------------------------
+
+
+def one_limb(photo_id="other", share=0.2):
+    """A red limb without soft edges."""
+    rgb = np.zeros((20, 8, 3), np.uint8)
+    rgb[..., 0] = 255
+    return LimbBank((Limb(rgb, np.ones((20, 8), np.float32), share, photo_id),))
+
+
+def test_limbs_are_pasted_near_joints_and_the_labels_stay():
+    """20 % of 144 px at a scale of 96 / 180: 15 px times .7 to 1.3, up to three of them."""
+    rules = replace(NO_AUGMENTATION, paste_parts=1)
+    sizes = []
+    for seed in range(40):
+        pasted, moved = changed(rules, seed, bank=one_limb())
+        plain = augment(noise_photo(), make_sample(), size_wh=SIZE, rules=NO_AUGMENTATION, rng=np.random.default_rng(seed))
+        assert np.array_equal(moved.xy, plain[1].xy) and np.array_equal(moved.visibility, plain[1].visibility)
+        sizes.append(pasted.sum())
+    assert max(sizes) <= 3 * (15.4 * 1.3 + 2) ** 2 * 0.5
+    assert np.mean(np.array(sizes) > 0) > 0.9
+
+
+def test_nobody_gets_limbs_of_the_own_photo():
+    assert not changed(replace(NO_AUGMENTATION, paste_parts=1), 0, bank=one_limb(photo_id="p"))[0].any()
+
+
+def test_pasting_needs_a_bank():
+    with pytest.raises(ValueError, match="needs a bank of limbs"):
+        changed(replace(NO_AUGMENTATION, paste_parts=1), 0)
+
+
+def test_ways_of_pasting_differ_in_the_limbs_alone():
+    """Colour, blur and holes are the same in all of them, and the first way is the only one of a single choice."""
+    rules = Augmentation(paste_parts=1, paste_choices=4, colour=1, cutout=1, drop_joints=1)
+    facts = {"size_wh": SIZE, "rules": rules, "bank": one_limb()}
+    ways, moved = augment_choices(noise_photo(), make_sample(), rng=np.random.default_rng(3), **facts)
+    assert ways.shape == (4, 96, 96, 3)
+    assert len({way.tobytes() for way in ways}) == 4
+    first, once = augment(noise_photo(), make_sample(), rng=np.random.default_rng(3), **facts)
+    assert np.array_equal(first, ways[0]) and np.array_equal(once.xy, moved.xy)
+    differ = (ways != ways[0]).any(axis=(0, 3)).mean()
+    assert 0 < differ < 0.5
+
+
+def test_where_nothing_is_pasted_all_ways_are_the_same():
+    rules = Augmentation(paste_parts=1e-9, paste_choices=3)
+    ways, _ = augment_choices(
+        noise_photo(), make_sample(), size_wh=SIZE, rules=rules, rng=np.random.default_rng(0), bank=one_limb()
+    )
+    assert ways.shape == (3, 96, 96, 3) and (ways == ways[0]).all()
+
+
+# --- the area of people --------------------------------------------------------------------------------------------
+
+
+def area_at_160(moved):
+    box = box_around(moved.xy[0])
+    return np.prod(box[2:] - box[:2]) * (160 / min(moved.size_wh)) ** 2
+
+
+@pytest.mark.parametrize("size", [SIZE, (128, 64)])
+def test_the_joint_box_has_the_area_that_is_asked_for(size):
+    rules = replace(NO_AUGMENTATION, joint_area=(3000, 3000))
+    _, moved = augment(noise_photo(), make_sample(), size_wh=size, rules=rules, rng=np.random.default_rng(0))
+    assert area_at_160(moved) == pytest.approx(3000, rel=1e-4)
+
+
+def test_areas_are_drawn_triangularly_within_their_range():
+    """Of a triangle over 2,000 to 6,000 with its peak at 3,000 a quarter lies below the peak; the mean is 3,667."""
+    rules = replace(NO_AUGMENTATION, joint_area=(2000, 6000), joint_area_mode=3000)
+    sample = make_sample()
+    areas = []
+    for seed in range(600):
+        matrix, _ = draw_map(sample, 0, SIZE, rules, np.random.default_rng(seed))
+        areas.append(area_at_160(move_sample(sample, matrix, SIZE)))
+    assert 2000 <= min(areas) < 2300 and 5500 < max(areas) <= 6000
+    assert np.mean(areas) == pytest.approx(11000 / 3, rel=0.03)
+    assert np.mean(np.array(areas) < 3000) == pytest.approx(0.25, abs=0.06)
+
+
+def test_nobody_is_cut_closer_than_the_crop_scale_allows():
+    """The body is 80 x 144: at its closest it covers 80 / 144 of 160 x 160 px."""
+    rules = replace(NO_AUGMENTATION, joint_area=(20000, 20000), crop_scale=(1, 1.5))
+    _, moved = augment(noise_photo(), make_sample(), size_wh=SIZE, rules=rules, rng=np.random.default_rng(0))
+    assert area_at_160(moved) == pytest.approx(160 * 160 * 80 / 144, rel=1e-3)
+
+
+def test_a_person_without_an_area_is_cut_by_the_crop_scale():
+    xy = np.full((17, 2), np.nan, np.float32)
+    xy[0] = (50, 60)
+    rules = replace(NO_AUGMENTATION, joint_area=(2000, 6000))
+    box = np.array([[30, 40, 70, 80]], np.float32)
+    _, moved = augment(
+        noise_photo(), make_sample(xy, box_xyxy=box), size_wh=SIZE, rules=rules, rng=np.random.default_rng(0)
+    )
+    assert moved.box_xyxy[0, 2] - moved.box_xyxy[0, 0] == pytest.approx(96 / 1.25)
+
+
+# --- background ----------------------------------------------------------------------------------------------------
+
+
+def corner_sample(**changes):
+    """Somebody in the upper left quarter of a photo of 240 x 200."""
+    return make_sample(np.array(list(STANDING.values()), np.float32) * 0.4, **changes)
+
+
+@pytest.mark.parametrize("size", [SIZE, (128, 64)])
+def test_background_touches_nobody_and_lies_inside_the_photo(size):
+    sample = corner_sample(ignore_xyxy=np.array([[150, 120, 240, 200]], np.float32))
+    taken = np.concatenate([sample.box_xyxy, sample.ignore_xyxy])
+    found = [background_region(sample, size, np.random.default_rng(seed)) for seed in range(60)]
+    regions = np.array([region for region in found if region is not None])
+    assert len(regions) > 40
+    assert (regions[:, :2] >= 0).all() and (regions[:, 2:] <= np.array(PHOTO) + 1e-9).all()
+    for box in taken:
+        assert not ((regions[:, :2] < box[2:]).all(axis=1) & (regions[:, 2:] > box[:2]).all(axis=1)).any()
+    shape = regions[:, 2:] - regions[:, :2]
+    assert shape[:, 0] / shape[:, 1] == pytest.approx(size[0] / size[1])
+    assert shape[:, 0].max() > 1.5 * shape[:, 0].min()
+
+
+def test_a_picture_of_background_has_no_people_in_its_labels():
+    rules = replace(NO_AUGMENTATION, background=1)
+    for seed in range(5):
+        picture, moved = augment(
+            noise_photo(), corner_sample(), size_wh=SIZE, rules=rules, rng=np.random.default_rng(seed)
+        )
+        assert picture.shape == (96, 96, 3)
+        assert picture.min() > 0 or picture.mean() > 60  # no empty border
+        assert moved.target == -1 and len(moved.xy) == len(moved.box_xyxy) == len(moved.visibility) == 0
+
+
+def test_a_photo_full_of_people_is_cut_as_ever():
+    box = np.array([[0, 0, *PHOTO]], np.float32)
+    facts = {"size_wh": SIZE, "rng": np.random.default_rng(0)}
+    rules = replace(NO_AUGMENTATION, background=1)
+    picture, moved = augment(noise_photo(), make_sample(box_xyxy=box), rules=rules, **facts)
+    plain, _ = augment(noise_photo(), make_sample(box_xyxy=box), rules=NO_AUGMENTATION, **facts)
+    assert moved.target == 0 and len(moved.xy) == 1
+    assert np.array_equal(picture, plain)
+
+
+def test_a_share_of_the_pictures_is_background():
+    rules = replace(NO_AUGMENTATION, background=0.25)
+    empty = [
+        augment(noise_photo(), corner_sample(), size_wh=SIZE, rules=rules, rng=np.random.default_rng(seed))[1].target < 0
+        for seed in range(300)
+    ]
+    assert 0.18 < np.mean(empty) < 0.32

@@ -19,7 +19,8 @@ LEAST_JOINTS = 6
 """A person with fewer labelled joints belongs to no group (with all of them where the skeleton has fewer)."""
 PER_GROUP = 8
 """With fewer poses than this for each group there are fewer groups."""
-ROUNDS = 20
+ROUNDS, STARTS = 20, 3
+"""Of each k-means, and of them; the best one counts."""
 MOST = 8.0
 """No photo is drawn more than this many times as often as the average one: a group of a few wrong labels stays small."""
 
@@ -64,19 +65,9 @@ def group_poses(samples: list[Sample], *, groups: int = GROUPS, seed: int = 0) -
     poses, known = poses[usable], known[usable]
     order = skeleton.flip_index()
     mirrored = poses[:, order] * (-1, 1), known[:, order]
-    centre = _first_centres(poses, known, mirrored, wanted, np.random.default_rng([seed, 0xBA1A]))
-    nearest = np.zeros(len(poses), np.int64)
-    for _ in range(ROUNDS):
-        distance, flipped = _distances(poses, known, mirrored, centre)
-        nearest = distance.argmin(axis=1)
-        turned = flipped[np.arange(len(poses)), nearest]
-        faced = np.where(turned[:, None, None], mirrored[0], poses)
-        faced_known = np.where(turned[:, None], mirrored[1], known)
-        moved = np.stack([_mean_pose(faced[nearest == g], faced_known[nearest == g], c) for g, c in enumerate(centre)])
-        if np.abs(moved - centre).max() < 1e-4:
-            break
-        centre = moved
-    nearest = _distances(poses, known, mirrored, centre)[0].argmin(axis=1)
+    rng = np.random.default_rng([seed, 0xBA1A])
+    tries = [_k_means(poses, known, mirrored, wanted, rng) for _ in range(STARTS)]
+    nearest, centre, _ = min(tries, key=lambda found: found[2])
     largest_first = np.argsort(-np.bincount(nearest, minlength=wanted), kind="stable")
     place = np.empty(wanted, np.int64)
     place[largest_first] = np.arange(wanted)
@@ -115,6 +106,32 @@ def draw_weighted(weight: np.ndarray, count: int, rng: np.random.Generator) -> n
     steps = np.cumsum(weight[order] / weight.sum() * count)
     steps[-1] = count
     return order[np.searchsorted(steps, np.arange(count) + rng.uniform(), side="right").clip(max=len(weight) - 1)]
+
+
+def _k_means(
+    poses: np.ndarray, known: np.ndarray, mirrored: tuple, wanted: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """(N,) groups, (wanted, K, 2) centres and the mean distance, from one random start."""
+    centre = _first_centres(poses, known, mirrored, wanted, rng)
+    for _ in range(ROUNDS):
+        distance, flipped = _distances(poses, known, mirrored, centre)
+        nearest = distance.argmin(axis=1)
+        turned = flipped[np.arange(len(poses)), nearest]
+        faced = np.where(turned[:, None, None], mirrored[0], poses)
+        faced_known = np.where(turned[:, None], mirrored[1], known)
+        farthest = iter(np.argsort(-distance.min(axis=1), kind="stable"))
+        moved = centre.copy()
+        for g in range(wanted):
+            mine = nearest == g
+            if not mine.any():  # begins anew at the pose that is worst off
+                mine = np.arange(len(poses)) == next(farthest)
+            moved[g] = _mean_pose(faced[mine], faced_known[mine], centre[g])
+        settled = np.abs(moved - centre).max() < 1e-4
+        centre = moved
+        if settled:
+            break
+    distance = _distances(poses, known, mirrored, centre)[0]
+    return distance.argmin(axis=1), centre, float(distance.min(axis=1).mean())
 
 
 def _target(sample: Sample, joints: int) -> np.ndarray:
@@ -161,8 +178,6 @@ def _aligned(poses: np.ndarray, known: np.ndarray, centre: np.ndarray) -> np.nda
 
 def _mean_pose(poses: np.ndarray, known: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """The mean of a group's poses, laid onto its centre so far, which stays where nobody of the group has the joint."""
-    if len(poses) == 0:
-        return centre
     count = known.sum(axis=0)[:, None]
     mean = _aligned(poses, known, centre).sum(axis=0) / np.maximum(count, 1)
     mean = np.where(count > 0, mean, centre)
@@ -177,8 +192,8 @@ def _first_centres(
     centres: list[np.ndarray] = []
     distance = np.ones(len(poses))
     for _ in range(wanted):
-        share = distance**2
-        chosen = int(rng.choice(len(poses), p=share / share.sum() if share.sum() > 0 else None))
+        total = distance.sum()  # a distance is a squared one already
+        chosen = int(rng.choice(len(poses), p=distance / total if total > 0 else None))
         mask = known[chosen][:, None]
         frame = _aligned(poses[[chosen]], known[[chosen]], usual)[0]
         centre = _normalised(np.where(mask, frame, usual)[None], np.ones((1, len(usual)), bool))[0][0]

@@ -34,7 +34,7 @@ def drop_joints(
         w, h = np.maximum(rng.uniform(*share, 2) * (width, height), 2)
         centre = np.array([x, y]) + rng.uniform(-OFF_CENTRE, OFF_CENTRE, 2) * (w, h)
         round_one, own_colour = rng.random(2) < 0.5
-        colour = picture.mean(axis=(0, 1)) if own_colour else rng.integers(0, 256, 3)
+        colour = cv2.mean(picture)[:3] if own_colour else rng.integers(0, 256, 3)
         colour = tuple(int(v) for v in colour)
         corner = tuple(int(v) for v in np.floor(centre - (w / 2, h / 2)))
         size = int(np.ceil(w)), int(np.ceil(h))
