@@ -29,7 +29,9 @@ FLAGS = (
     "--remote-debugging-pipe",
     "--use-fake-device-for-media-stream",
     "--window-size=1280,800",
+    "--js-flags=--wasm-lazy-compilation",
 )
+"""The last one: otherwise every page compiles all 14 MB of the runtime, also what it never calls."""
 
 
 def find_chromium() -> str | None:
@@ -151,6 +153,11 @@ class Chromium:
         """Answers the question that a page asks before it gets the camera, once and for all."""
         setting = "granted" if allowed else "denied"
         self.call("Browser.setPermission", permission={"name": "camera"}, setting=setting)
+
+    def resize(self, width: int, height: int, *, phone: bool = False) -> None:
+        """The size of the window's content, in CSS pixels; phone: as a phone lays pages out."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
 
     def screenshot(self, path: Path) -> None:
         """The page as it is seen, a PNG file."""
