@@ -82,7 +82,10 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
     """
     if len(data) < 30 or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return None
-    little = lambda first, last: int.from_bytes(data[first:last], "little")  # noqa: E731
+
+    def little(first: int, last: int) -> int:
+        return int.from_bytes(data[first:last], "little")
+
     if data[12:16] == b"VP8X":
         return little(24, 27) + 1, little(27, 30) + 1
     if data[12:16] == b"VP8L":

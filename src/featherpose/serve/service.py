@@ -100,7 +100,8 @@ class Service:
 
     async def finished(self, request: Request, works: Sequence[Callable[[], dict]]) -> list[dict | BaseException]:
         """What the functions return or raise, run by the workers; Refused when that takes too long or nobody waits."""
-        work = asyncio.gather(*self.jobs.submit(works), return_exceptions=True)
+        jobs = self.jobs.submit(works)
+        work = asyncio.gather(*jobs, return_exceptions=True)
         gone = asyncio.create_task(_gone(request))
         try:
             await asyncio.wait({work, gone}, timeout=self.limits.answer_seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -111,8 +112,8 @@ class Service:
             text = f"there was no answer within {self.limits.answer_seconds:g} seconds"
             raise Refused("too_slow", text, retry_after=self.limits.answer_seconds)
         finally:
-            gone.cancel()
-            work.cancel()
+            for task in (gone, *jobs):
+                task.cancel()
 
     def close(self) -> None:
         """Waits for what runs, drops what waits."""
