@@ -282,3 +282,39 @@ def test_a_photo_without_people_gives_an_empty_target(samples):
     assert batch["image"].shape == (3, 32, 32, 3)
     assert not batch["center"].any()
     assert (batch["center_weight"] == 1).all()
+
+
+# --- levers on the data --------------------------------------------------------------------------------------------
+
+LINE = Skeleton("line", ("left_hand", "right_hand"), flip_pairs=(("left_hand", "right_hand"),),
+                bones=(("left_hand", "right_hand"),))  # fmt: skip
+
+
+def with_bones(samples):
+    return [replace(sample, skeleton=LINE) for sample in samples]
+
+
+@pytest.mark.parametrize("choices", [1, 3])
+def test_pasted_limbs_come_from_one_bank_whatever_the_workers(samples, choices):
+    rules = Augmentation(paste_parts=1, paste_choices=choices, drop_joints=0.5, background=0.3)
+    alone = list(loader(with_bones(samples), rules=rules, batch=2).epoch(0))
+    assert alone[0]["image"].shape == ((2, 32, 32, 3) if choices == 1 else (2, 3, 32, 32, 3))
+    assert_equal(alone, list(loader(with_bones(samples), rules=rules, batch=2, workers=3).epoch(0)))
+    plain = next(loader(with_bones(samples), batch=2).epoch(0))
+    assert set(plain) == set(alone[0])
+
+
+def test_no_bank_is_built_where_nothing_is_pasted(samples):
+    assert loader(with_bones(samples)).bank is None
+    with pytest.raises(ValueError, match="skeleton 'pair' has none; set paste_parts to 0"):
+        loader(samples, rules=Augmentation(paste_parts=0.5))
+
+
+def test_background_has_empty_targets_of_full_weight(samples):
+    """Photos of 40 x 30 with somebody in the middle: their upper right corner is free."""
+    corner = [
+        replace(s, xy=s.xy * 0.3, box_xyxy=s.box_xyxy * np.float32(0.3)) for s in samples
+    ]
+    batch = next(loader(corner, rules=replace(NO_AUGMENTATION, background=1), batch=8).epoch(0))
+    assert not batch["center"].any() and not batch["heatmap"].any()
+    assert (batch["center_weight"] == 1).all() and (batch["heatmap_weight"] == 1).all()

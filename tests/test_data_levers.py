@@ -1,0 +1,130 @@
+"""`featherpose data balance`, `scale` and `augment`, and the numbers behind `scale`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_training import JOINTS, write_split
+
+from featherpose.cli import run
+from featherpose.data.augment import NO_AUGMENTATION, Augmentation
+from featherpose.data.sample import Sample
+from featherpose.data.scale import AreaTarget, input_areas, scale_report, target_of_areas, target_of_text
+from featherpose.skeletons import Skeleton
+
+DOTS = Skeleton("dots", ("a", "b", "c"))
+
+
+def dots(side, target=0):
+    """Three joints whose box is `side` by half of it."""
+    xy = np.array([[[50, 50], [50 + side, 50], [50, 50 + side / 2]]], np.float32)
+    return Sample(
+        photo=Path("p.png"), size_wh=(200, 200), skeleton=DOTS, xy=xy, visibility=np.full((1, 3), 2, np.int8),
+        box_xyxy=np.array([[50, 50, 50 + side, 50 + side / 2]], np.float32), area=np.array([900], np.float32),
+        target=target, photo_id="p",
+    )  # fmt: skip
+
+
+def test_areas_at_the_input_by_hand():
+    """The crop is 1.25 times the longer side: the box measures 128 x 64 at 160 px, whatever its size in the photo."""
+    areas = input_areas([dots(20), dots(100), dots(20, target=-1)], NO_AUGMENTATION, np.random.default_rng(0))
+    assert areas == pytest.approx([8192, 8192], rel=1e-4)
+
+
+def test_the_report_tells_how_much_of_the_target_is_met():
+    """Before, everybody has 8,192 px^2; the target 3,000 to 5,000 is reached in full."""
+    samples = [dots(side) for side in np.linspace(20, 100, 400)]
+    report = scale_report(samples, NO_AUGMENTATION, AreaTarget(3000, 4000, 5000))
+    assert report["median"]["before"] == pytest.approx(8192, abs=1)
+    assert report["median"]["after"] == pytest.approx(4000, rel=0.05)
+    assert report["common_with_target"]["before"] == 0 and report["common_with_target"]["after"] > 0.9
+    assert sum(report["shares"]["after"]) == pytest.approx(1, abs=1e-4) and report["joint_area"] == [3000, 5000]
+    with pytest.raises(ValueError, match="no photo has a target with two labelled joints"):
+        scale_report([dots(20, target=-1)], NO_AUGMENTATION, AreaTarget(3000, 4000, 5000))
+
+
+def test_a_target_from_areas_keeps_ends_and_mean():
+    areas = AreaTarget(2000, 3000, 8000).draw(20_000, np.random.default_rng(0))
+    found = target_of_areas(areas)
+    assert 2000 < found.low < 3000 and 6000 < found.high < 8000
+    assert (found.low + found.mode + found.high) / 3 == pytest.approx(areas.mean(), rel=0.02)
+    with pytest.raises(ValueError, match="no joint-box areas"):
+        target_of_areas(np.zeros(3))
+
+
+def test_a_target_from_text():
+    assert target_of_text("2000,7000,12000") == AreaTarget(2000, 7000, 12000)
+    assert target_of_text("2000, 4000") == AreaTarget(2000, 3000, 4000)
+    assert target_of_text("some/folder") is None
+    assert target_of_text("2000,4000").rules(Augmentation()).joint_area == (2000, 4000)
+    for text in ("2000", "1,2,3,4", "4000,2000", "0,2000", "2000,9000,4000"):
+        with pytest.raises(ValueError, match="target of joint-box areas"):
+            target_of_text(text)
+
+
+# --- the commands ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_split(tmp_path / "data", "train", 20)
+    write_split(tmp_path / "data", "val", 6, seed=1)
+    return tmp_path / "data"
+
+
+def test_balance_writes_groups_and_a_picture(data, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    assert run(["data", "balance", str(data), "--split", "train", "--out", str(tmp_path / "o")]) == 0
+    report = json.loads((tmp_path / "o/balance-train.json").read_text())
+    assert report["photos"] == 20 == sum(row["photos"] for row in report["groups"]) and len(report["groups"]) == 2
+    assert [row["share_after"] for row in report["groups"]] == [0.5, 0.5]
+    assert Image.open(tmp_path / "o/balance-train.png").size[0] > 500
+    assert "group  0" in capsys.readouterr().out and not list((tmp_path / "o").glob(".*"))
+
+
+@pytest.mark.parametrize("target", ["2000,3000,4000", "data"])
+def test_scale_writes_histograms_and_tells_the_keys(data, tmp_path, capsys, target):
+    pytest.importorskip("matplotlib")
+    arguments = ["--target", str(data), "--target-split", "val"] if target == "data" else ["--target", target]
+    assert run(["data", "scale", str(data), "--split", "train", *arguments, "--out", str(tmp_path / "o")]) == 0
+    report = json.loads((tmp_path / "o/scale-train.json").read_text())
+    assert report["photos"] == 20 and f"joint_area = {report['joint_area']}" in capsys.readouterr().out
+    if target != "data":
+        assert report["joint_area"] == [2000, 4000] and report["joint_area_mode"] == 3000
+    assert (tmp_path / "o/scale-train.png").is_file()
+
+
+def test_augment_draws_what_training_sees(data, tmp_path):
+    (tmp_path / "r.toml").write_text("[augment]\nflip = 0.0\n")
+    arguments = ["--recipe", str(tmp_path / "r.toml"), "--set", "drop_joints=1", "--set", "paste_parts=1", "--count", "4"]
+    assert run(["data", "augment", str(data), "--split", "train", *arguments, "--input-size", "64", "-o", str(tmp_path)]) == 0
+    assert Image.open(tmp_path / "augment-train.png").size[0] > 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["augment", "--set", "drop_joint=1"], "unknown key 'augment.drop_joint'; did you mean 'drop_joints'?"),
+        (["augment", "--set", "drop_joints=2"], "augment.drop_joints is a probability"),
+        (["augment", "--set", "drop_joints"], "is not KEY=VALUE"),
+        (["augment", "--recipe", "none.toml"], "there is no such recipe"),
+        (["scale", "--target", "5,4,3"], "target of joint-box areas"),
+        (["scale", "--target", "nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_writes_nothing(data, tmp_path, capsys, arguments, said):
+    verb, *rest = arguments
+    assert run(["data", verb, str(data), "--split", "train", *rest, "--out", str(tmp_path / "o")]) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and said in error and "\n" not in error and not (tmp_path / "o").exists()
+
+
+def test_a_split_without_people_has_no_groups_and_no_areas(data, tmp_path, capsys):
+    labels = data / "person_keypoints_val.json"
+    labels.write_text(json.dumps({**json.loads(labels.read_text()), "annotations": []}))
+    assert run(["data", "balance", str(data), "--split", "val", "--out", str(tmp_path / "o")]) == 0
+    assert json.loads((tmp_path / "o/balance-val.json").read_text())["without_group"] == 6
+    assert run(["data", "scale", str(data), "--split", "val", "--target", "1000,2000", "--out", str(tmp_path / "p")]) == 1
+    assert "no joint-box areas to change" in capsys.readouterr().err and len(JOINTS) == 3
