@@ -41,7 +41,7 @@ SMALL = (
     Row(5, 120, 48, True, HS, 1), Row(5, 144, 48, True, HS, 1),
     Row(5, 288, 96, True, HS, 2), Row(5, 576, 96, True, HS, 1), Row(5, 576, 96, True, HS, 1),
 )  # fmt: skip
-"""Table 2 of the paper, without the squeeze-excite it ticks at the last 1x1, which no published weights have."""
+"""Table 2 of the paper, without the squeeze-excite at the last 1x1, which torchvision and timm leave out too."""
 
 STEM = 16
 """Channels of the first convolution. Fixed below width .75, as in the released networks."""
