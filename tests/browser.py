@@ -92,7 +92,7 @@ class Chromium:
             os.close(end)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def call(self, method: str, timeout: float = 120.0, **params) -> dict:
+    def call(self, method: str, timeout: float = 300.0, **params) -> dict:
         """One command of the DevTools protocol; RuntimeError with the browser's words when it fails."""
         self._count += 1
         message = {"id": self._count, "method": method, "params": params}
@@ -120,7 +120,7 @@ class Chromium:
         message, self._buffer = self._buffer.split(b"\0", 1)
         return json.loads(message)
 
-    def run(self, expression: str, timeout: float = 120.0):
+    def run(self, expression: str, timeout: float = 300.0):
         """The value of a JavaScript expression in the page; promises are waited for."""
         done = self.call(
             "Runtime.evaluate",
@@ -135,7 +135,7 @@ class Chromium:
             raise RuntimeError(facts.get("exception", {}).get("description") or facts["text"])
         return done["result"].get("value")
 
-    def wait(self, expression: str, timeout: float = 60.0):
+    def wait(self, expression: str, timeout: float = 300.0):
         """The value of an expression as soon as it is true."""
         until = time.monotonic() + timeout
         while not (value := self.run(expression)):

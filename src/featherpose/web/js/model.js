@@ -12,7 +12,7 @@ export async function loadRuntime(folder = new URL("../vendor/", import.meta.url
       runtime = await import(file);
     } catch (error) {
       throw new Error(
-        "the runtime onnxruntime-web is missing beside this page: stop the server and start it with " +
+        "The runtime onnxruntime-web is missing beside this page: stop the server and start it with " +
           `'featherpose web --fetch' (${error.message})`,
       );
     }

@@ -114,6 +114,7 @@ async function open(opening) {
   page.buffer = new Frames(source.width, source.height);
   setMirror(source.kind === "camera");
   $("welcome").hidden = true;
+  $("stage").scrollIntoView({ block: "nearest" });
   $("stop").disabled = false;
   $("transport").hidden = source.kind !== "video";
   canvas.classList.add("live");
@@ -121,10 +122,10 @@ async function open(opening) {
   source.ended?.then(() => {
     if (run === page.run) {
       close();
-      complain("the camera was disconnected; what was found so far can still be downloaded");
+      complain("The camera was disconnected; what was found so far can still be downloaded");
     }
   });
-  if (page.model === null) complain("there is no model yet: open an ONNX file, made with featherpose export");
+  if (page.model === null) complain("There is no model yet: open an ONNX file, made with featherpose export");
   if (source.kind === "photo") await lookAtPhoto();
   else everyFrame(run);
 }
@@ -305,6 +306,7 @@ function complain(text) {
   busy(null);
   $("alert-text").textContent = text;
   $("alert").hidden = false;
+  $("alert").scrollIntoView({ block: "nearest" }); // on a phone the buttons stand far below
 }
 
 /** Does something the user asked for; what goes wrong is told in one sentence. */

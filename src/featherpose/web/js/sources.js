@@ -5,7 +5,7 @@
 export async function openCamera(video) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Error(
-      "this browser gives a camera only to pages from this computer (http://127.0.0.1) or over https; " +
+      "This browser gives a camera only to pages from this computer (http://127.0.0.1) or over https; " +
         "photos and videos work all the same",
     );
   }
@@ -16,7 +16,7 @@ export async function openCamera(video) {
       audio: false,
     });
   } catch (error) {
-    throw new Error(CAMERA_ERRORS[error.name] ?? `the camera cannot be used (${error.name}: ${error.message})`);
+    throw new Error(CAMERA_ERRORS[error.name] ?? `The camera cannot be used (${error.name}: ${error.message})`);
   }
   const close = () => {
     for (const track of stream.getTracks()) track.stop();
@@ -27,7 +27,7 @@ export async function openCamera(video) {
     await playing(video);
   } catch (error) {
     close();
-    throw new Error(`the camera gives no picture (${error.message})`);
+    throw new Error(`The camera gives no picture (${error.message})`);
   }
   const ended = new Promise((resolve) => stream.getVideoTracks()[0].addEventListener("ended", resolve));
   const name = stream.getVideoTracks()[0].label || "camera";
@@ -36,11 +36,11 @@ export async function openCamera(video) {
 
 const CAMERA_ERRORS = {
   NotAllowedError:
-    "the camera was refused: allow it in the address bar (the camera sign) and in the system's privacy settings, " +
+    "The camera was refused: allow it in the address bar (the camera sign) and in the system's privacy settings, " +
     "then press Webcam again",
-  NotFoundError: "no camera was found: plug one in and press Webcam again, or drop a photo or a video",
-  NotReadableError: "the camera is in use by another program: close that program and press Webcam again",
-  AbortError: "the camera stopped before it gave a picture: press Webcam again",
+  NotFoundError: "No camera was found: plug one in and press Webcam again, or drop a photo or a video",
+  NotReadableError: "The camera is in use by another program: close that program and press Webcam again",
+  AbortError: "The camera stopped before it gave a picture: press Webcam again",
 };
 
 /** A photo or a video from a file; Error with one sentence when the browser cannot read it. */
