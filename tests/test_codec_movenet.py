@@ -539,6 +539,69 @@ def test_what_one_person_has_does_not_depend_on_the_order_of_people():
         assert np.array_equal(maps[name], turned[name]), name
 
 
+# --- a teacher's answers -------------------------------------------------------------------------------------------
+
+
+def with_teacher(xy, visibility, points, scores, codec=None, **options):
+    codec = codec or MoveNetCodec((64, 64), xy.shape[1])
+    seen = np.array([[(NAN, NAN) if point is None else point for point in person] for person in points])
+    return codec.encode(xy, visibility, teacher_xy=seen, teacher_score=np.array(scores, np.float32), **options)
+
+
+@pytest.mark.parametrize("subcell", [False, True])
+def test_a_sure_teacher_who_agrees_gives_the_targets_of_the_labels(subcell):
+    codec = MoveNetCodec((64, 64), 3, subcell=subcell)
+    points = [(13, 22), (40, 30), (33, 57)]
+    maps = with_teacher(*person(*points), [points], [[1, 1, 1]], codec)
+    for name in ("heatmap", "offset", "offset_weight"):
+        assert np.array_equal(maps[f"teacher_{name}"], maps[name]), name
+    plain = codec.encode(*person(*points))
+    assert all(np.array_equal(plain[name], maps[name]) for name in plain)
+
+
+def test_a_teachers_curve_is_as_high_as_its_score():
+    xy, visibility = person((30, 30), (30, 30), None)
+    maps = with_teacher(xy, visibility, [[(30, 30), (30, 30), (14, 50)]], [[1, 0.25, 0.5]])
+    heatmap, offset = maps["teacher_heatmap"], maps["teacher_offset"]
+    assert heatmap.max(axis=(1, 2)) == pytest.approx([1, 0.25, 0.5])
+    assert np.allclose(heatmap[1], 0.25 * heatmap[0])
+    assert np.unravel_index(heatmap[2].argmax(), (16, 16)) == (12, 3)  # y, x; nobody labelled it
+    assert offset[2, :, 12, 3] == pytest.approx([0.5, 0.5])
+    assert maps["teacher_offset_weight"].max(axis=(1, 2)) == pytest.approx([1, 0.25, 0.5])
+    assert not maps["heatmap"][2].any()
+
+
+def test_a_teacher_says_nothing_far_from_whom_it_was_asked_about():
+    """Person 1 is asked, box cells 2 to 5 and a tenth; person 2 is not; joint 2 of person 1 is not; a corner is ignored."""
+    xy, visibility = people(person((12, 12), (20, 20)), person((44, 44), (52, 52)))
+    box = np.array([[8, 8, 24, 24], [40, 40, 56, 56]])
+    maps = with_teacher(xy, visibility, [[(12, 12), None], [None, None]], [[0.5, 0], [0, 0]], box_xyxy=box,
+                        ignore_xyxy=np.array([[0, 20, 64, 64]]))  # fmt: skip
+    weight = maps["teacher_heatmap_weight"]
+    wanted = np.zeros((16, 16), bool)
+    wanted[1:5, 1:7] = True  # rows from 5 on are ignored
+    assert set(np.unique(weight)) == {0, 1} and not weight[1].any()
+    curve = maps["teacher_heatmap"][0] > 0
+    assert np.array_equal(weight[0] > 0, wanted | curve)
+    assert not maps["teacher_heatmap"][1].any() and not maps["teacher_offset_weight"][1].any()
+
+
+def test_an_unknown_joint_of_a_set_is_learned_from_the_teacher_alone():
+    xy, _ = person((20, 20), None)
+    maps = with_teacher(xy, np.array([[2, -1]]), [[(20, 20), (28, 36)]], [[0.9, 0.8]])
+    assert not maps["heatmap_weight"][1].any()
+    assert maps["teacher_heatmap_weight"][1, 9, 7] == 1 and maps["teacher_heatmap"][1, 9, 7] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("persons", [0, 2])
+def test_a_teacher_that_was_never_asked_gives_empty_maps(persons):
+    nothing = np.full((persons, 3, 2), NAN)
+    maps = MoveNetCodec((64, 64), 3).encode(nothing, np.zeros((persons, 3), np.int8), teacher_xy=nothing,
+                                            teacher_score=np.zeros((persons, 3)))  # fmt: skip
+    names = [name for name in maps if name.startswith("teacher")]
+    assert len(names) == 4 and not any(maps[name].any() for name in names)
+
+
 # --- maps -> joints ------------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from featherpose.codecs.movenet import MAPS, MoveNetCodec
-from featherpose.losses import FORMS, LOSSES, Criterion, masked_l1, weighted_mse
+from featherpose.losses import FORMS, Criterion, masked_l1, weighted_mse
 from featherpose.skeletons import COCO17, Skeleton
 
 TRIO = Skeleton("trio", ("a", "b", "c"), bones=(("a", "b"), ("b", "c")))
@@ -223,6 +223,61 @@ def test_k_emphasises_peaks():
         missed = Criterion({"center": 1}, PAIR, k=k)({"center": grid([0, 0])}, targets)[0].item()
         alarm = Criterion({"center": 1}, PAIR, k=k)({"center": grid([1, 1])}, targets)[0].item()
         assert missed / alarm == pytest.approx(k + 1)
+
+
+# --- other models as teachers --------------------------------------------------------------------------------------
+
+
+def test_distillation_by_hand():
+    """Target .5 with k = 2 and weights 1, 1, 0: (2 x .0625 + .04) / (2 x .25), but for the mass of at least 1. Offset:
+    |1| + |2| at weight .5 over .5 and two axes, where the sum of weights counts as 1 at least."""
+    targets = {"teacher_heatmap": grid([0.5, 0, 0]), "teacher_heatmap_weight": grid([1, 1, 0]),
+               "teacher_offset": torch.zeros(1, 1, 2, 1, 3), "teacher_offset_weight": grid([0.5, 0, 0])}  # fmt: skip
+    maps = {"heatmap": grid([0.25, 0.2, 9]), "offset": torch.zeros(1, 1, 2, 1, 3)}
+    maps["offset"][0, 0, :, 0, 0] = torch.tensor([1.0, -2.0])
+    maps["offset"][0, 0, :, 0, 1] = 100  # not said
+    loss, _ = Criterion({"distillation": 1}, Skeleton("one", ("a",)), k=2)(maps, targets)
+    assert loss.item() == pytest.approx((2 * 0.0625 + 0.04) / 1 + 0.5 * 3 / 1)
+
+
+def test_the_best_map_lies_between_truth_and_teacher():
+    """Halves of both with k = 0: where the truth is 1 and the teacher says .4, .7 costs least."""
+    def loss(value):
+        targets = {"heatmap": grid([1.0] * 4), "heatmap_weight": grid([1.0] * 4),
+                   "teacher_heatmap": grid([0.4] * 4), "teacher_heatmap_weight": grid([1.0] * 4),
+                   "teacher_offset": torch.zeros(1, 1, 2, 1, 4), "teacher_offset_weight": grid([0.0] * 4)}  # fmt: skip
+        maps = {"heatmap": grid([value] * 4), "offset": torch.zeros(1, 1, 2, 1, 4)}
+        # The truth's mass is 4; the teacher's .64 counts as 1, so its half is given a quarter of the weight.
+        return Criterion({"heatmap": 0.5, "distillation": 0.125}, Skeleton("one", ("a",)), k=0)(maps, targets)[0].item()
+
+    assert loss(0.7) < min(loss(0.65), loss(0.75))
+
+
+def imitation_targets():
+    """A teacher's maps of 1 x 4 cells for two joints: sure of cells 0 (centre) and 1 (joints)."""
+    teacher = {"center": grid([0.8, 0.05, 0, 0]), "heatmap": grid([0, 0.5, 0.05, 0]).repeat(1, 2, 1, 1),
+               "regression": torch.zeros(1, 2, 2, 1, 4), "offset": torch.zeros(1, 2, 2, 1, 4)}  # fmt: skip
+    return {f"imitation_{name}": values for name, values in teacher.items()}
+
+
+def test_imitating_the_teacher_exactly_costs_nothing():
+    targets = imitation_targets()
+    maps = {name: targets[f"imitation_{name}"].clone() for name in MAPS}
+    assert Criterion({"imitation": 1}, PAIR)(maps, targets)[0].item() == 0
+
+
+def test_imitation_by_hand():
+    """Regression off by 1 everywhere, counted in cell 0 at .8, offset by 2, counted in cell 1 at .5: L1 1 and 2."""
+    targets = imitation_targets()
+    maps = {name: targets[f"imitation_{name}"].clone() for name in MAPS}
+    maps["regression"] += 1
+    maps["offset"] += 2
+    loss, _ = Criterion({"imitation": 1}, PAIR)(maps, targets)
+    assert loss.item() == pytest.approx(0.1 * 1 + 1.0 * 2)
+    maps["regression"][..., 0], maps["offset"][..., 1] = 0, 0  # what is left is where the teacher is not sure
+    assert Criterion({"imitation": 1}, PAIR)(maps, targets)[0].item() == 0
+    maps["heatmap"][0, 0, 0, 3] = 0.5  # a false alarm in a cell where the teacher sees nothing
+    assert Criterion({"imitation": 1}, PAIR, k=2)(maps, targets)[0].item() == pytest.approx(0.25 / 1.01, rel=0.01)
 
 
 # --- the sum with learned weights ----------------------------------------------------------------------------------

@@ -101,6 +101,8 @@ class MoveNetCodec:
         box_xyxy: np.ndarray | None = None,
         ignore_xyxy: np.ndarray | None = None,
         joint_weight: np.ndarray | None = None,
+        teacher_xy: np.ndarray | None = None,
+        teacher_score: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Target maps of every person in a picture.
 
@@ -109,9 +111,13 @@ class MoveNetCodec:
         ignore_xyxy: (I, 4) input pixels, regions that are no background although nobody is labelled there.
         joint_weight: (P, K) in [0, 1], how far each joint can be trusted; None trusts all of them. It becomes the
         weight of the joint's curve, offset and regression, and of the rest of the person's box not being the joint.
+        teacher_xy: (P, K, 2) input pixels, where another model sees each joint, NaN where it was not asked.
+        teacher_score: (P, K) in [0, 1], how sure it is. With them come maps of their own, see below.
 
         Returns float32 maps `center`, `heatmap`, `regression`, `offset` as in this file's table, and for each of them
         `<name>_weight` in [0, 1]: (1, H, W) for the centre, (K, H, W) for the others. Weight 0 means "says nothing".
+        With `teacher_xy` also `teacher_heatmap`, whose curves are as high as the teacher is sure, `teacher_offset`, and
+        their weights; the other maps do not change.
         """
         width, height = self.grid
         k = self.joints
@@ -134,6 +140,8 @@ class MoveNetCodec:
             maps["center_weight"][:, rows, columns] = 0
         low, high = _boxes(cells, labelled)
         self._unlabelled_joints(maps, low, high, visibility, box_xyxy, joint_weight)
+        if teacher_xy is not None:
+            maps.update(self._teacher_maps(teacher_xy, teacher_score, low, high, box_xyxy, ignore_xyxy))
 
         seen = np.flatnonzero(inside.any(axis=1))
         if len(seen) == 0:
@@ -152,7 +160,54 @@ class MoveNetCodec:
         self._draw(maps["center"], maps["center_weight"], only, middle, self.center_sigma * sigma, surest)
         self._draw(maps["heatmap"], maps["heatmap_weight"], joint, points, sigma[person], trust[person, joint])
         self._fill_regression(maps, middle, cells, labelled * trust)
-        self._fill_offset(maps, joint, points, trust[person, joint])
+        self._fill_offset(maps["offset"], maps["offset_weight"], joint, points, trust[person, joint])
+        return maps
+
+    def _teacher_maps(
+        self,
+        teacher_xy: np.ndarray,
+        teacher_score: np.ndarray,
+        low: np.ndarray,
+        high: np.ndarray,
+        box_xyxy: np.ndarray | None,
+        ignore_xyxy: np.ndarray | None,
+    ) -> dict[str, np.ndarray]:
+        """`teacher_heatmap`, `teacher_offset` and their weights; arguments as for `encode` and `_unlabelled_joints`.
+
+        A curve's height is the teacher's score, as its own heatmap would have it: half hidden joints ask for less, and
+        a guess for next to nothing. What it did not look at is not said: the weight is 1 in the boxes of people whom it
+        was asked about, 0 in those of others, in ignored regions and far from everybody. An offset is weighted by the
+        score.
+        """
+        width, height = self.grid
+        k = self.joints
+        maps = {
+            "teacher_heatmap": np.zeros((k, height, width), np.float32),
+            "teacher_heatmap_weight": np.zeros((k, height, width), np.float32),
+            "teacher_offset": np.zeros((k, 2, height, width), np.float32),
+            "teacher_offset_weight": np.zeros((k, height, width), np.float32),
+        }
+        cells = np.asarray(teacher_xy, np.float64) / self.stride  # (P, K, 2), continuous
+        score = np.asarray(teacher_score, np.float32)
+        asked = np.isfinite(cells).all(axis=2)
+        labelled = np.isfinite(low).all(axis=1, keepdims=True)
+        low, high = (np.where(labelled, a, b) for a, b in zip((low, high), _boxes(cells, asked), strict=True))
+        weight = maps["teacher_heatmap_weight"]
+        people, regions = self._people_regions(low, high, box_xyxy)
+        for value, known in ((1, asked), (0, ~asked)):
+            for person, (rows, columns) in zip(people, regions, strict=True):
+                weight[known[person], rows, columns] = value
+        for rows, columns in [] if ignore_xyxy is None else self._regions(np.asarray(ignore_xyxy)):
+            weight[:, rows, columns] = 0
+
+        inside = asked & (cells >= 0).all(axis=2) & (cells < (width, height)).all(axis=2)
+        person, joint = np.nonzero(inside)
+        if len(person):
+            points, sure = cells[person, joint], score[person, joint]
+            sigma = np.clip(self.sigma_scale * (high - low).max(axis=1), *self.sigma_range)[person]
+            known = np.ones(len(person), np.float32)
+            self._draw(maps["teacher_heatmap"], weight, joint, points, sigma, known, top=sure)
+            self._fill_offset(maps["teacher_offset"], maps["teacher_offset_weight"], joint, points, sure)
         return maps
 
     def _middles(self, cells: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -187,20 +242,29 @@ class MoveNetCodec:
         """
         weight = maps["heatmap_weight"]
         weight[(visibility < 0).any(axis=0)] = 0
-        if box_xyxy is not None:
-            box = np.asarray(box_xyxy, np.float64).reshape(-1, 4) / self.stride
-            low, high = np.minimum(low, box[:, :2]), np.maximum(high, box[:, 2:])
         most = np.where(visibility == 0, np.float32(self.unlabelled_weight), np.float32(1))  # (P, K)
         if joint_weight is not None:
             most = np.where(visibility > 0, np.maximum(joint_weight, self.unlabelled_weight), most).astype(np.float32)
         doubtful = most < 1
-        people = np.flatnonzero(doubtful.any(axis=1) & np.isfinite(low).all(axis=1))
-        low, high = low[people], high[people]
-        margin = 0.1 * (high - low)
-        regions = self._regions(np.concatenate([low - margin, high + margin], axis=1) * self.stride)
+        people, regions = self._people_regions(low, high, box_xyxy, doubtful.any(axis=1))
         for person, (rows, columns) in zip(people, regions, strict=True):
             region = weight[:, rows, columns]
             np.minimum(region, most[person][:, None, None], out=region, where=doubtful[person][:, None, None])
+
+    def _people_regions(
+        self, low: np.ndarray, high: np.ndarray, box_xyxy: np.ndarray | None, which: np.ndarray | bool = True
+    ) -> tuple[np.ndarray, list[tuple[slice, slice]]]:
+        """Numbers of the people `which` (P,) that are anywhere, and the rows and columns where their joints may be.
+
+        low, high: (P, 2) corners of the boxes around their joints, cells; widened by the box and a tenth.
+        """
+        if box_xyxy is not None:
+            box = np.asarray(box_xyxy, np.float64).reshape(-1, 4) / self.stride
+            low, high = np.minimum(low, box[:, :2]), np.maximum(high, box[:, 2:])
+        people = np.flatnonzero(which & np.isfinite(low).all(axis=1))
+        low, high = low[people], high[people]
+        margin = 0.1 * (high - low)
+        return people, self._regions(np.concatenate([low - margin, high + margin], axis=1) * self.stride)
 
     def _square(self, points: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The cells around N points: columns and rows (N, 2 reach + 1), and which are in the grid (N, row, column)."""
@@ -225,22 +289,27 @@ class MoveNetCodec:
         points: np.ndarray,
         sigma: np.ndarray,
         trust: np.ndarray,
+        *,
+        top: np.ndarray | None = None,
     ) -> None:
         """Draws a curve at each of N points into its channel of (C, H, W) `target`; where they meet, the higher counts.
 
         sigma: (N,) cells. trust: (N,). The cells under a curve are known, so their weight becomes its point's trust.
+        top: (N,) heights of the curves, 1 unless given.
         """
         ends = np.sqrt(2 * CUT_EXPONENT) if self.curve == "gaussian" else CUT_EXPONENT
         reach = int(np.ceil(sigma.max() * ends))
         columns, rows, inside = self._square(points, reach)
-        top = points - 0.5 if self.subcell else np.floor(points)  # where the curve is 1, in cell indices
-        dx, dy = (columns - top[:, :1]) ** 2, (rows - top[:, 1:]) ** 2
+        peak = points - 0.5 if self.subcell else np.floor(points)  # where the curve is highest, in cell indices
+        dx, dy = (columns - peak[:, :1]) ** 2, (rows - peak[:, 1:]) ** 2
         squared = dx[:, None, :] + dy[:, :, None]  # (N, rows, columns)
         width = sigma[:, None, None]
         exponent = squared / (2 * width**2) if self.curve == "gaussian" else np.sqrt(squared) / width
         which, i, j = np.nonzero((exponent <= CUT_EXPONENT) & inside)
         where = (channel[which] * target.shape[1] + rows[which, i]) * target.shape[2] + columns[which, j]
         value = np.exp(-exponent[which, i, j]).astype(np.float32)
+        if top is not None:
+            value *= top[which]
         np.maximum.at(target.reshape(-1), where, value)
         if (trust == 1).all():
             weight.reshape(-1)[where] = 1
@@ -262,15 +331,17 @@ class MoveNetCodec:
         maps["regression"].reshape(2 * self.joints, -1)[:, where] = way.reshape(len(who), -1).T
         maps["regression_weight"].reshape(self.joints, -1)[:, where] = trust[who].T
 
-    def _fill_offset(self, maps: dict, channel: np.ndarray, points: np.ndarray, trust: np.ndarray) -> None:
+    def _fill_offset(
+        self, offset: np.ndarray, weight: np.ndarray, channel: np.ndarray, points: np.ndarray, trust: np.ndarray
+    ) -> None:
         """Writes the way from a cell's corner to the joint into the cells around it; the nearest one owns a cell."""
         which, rows, columns = self._around(points, self.offset_radius)
         way = points[which] - np.stack([columns, rows], axis=1)  # (M, 2)
         far_to_near = np.argsort(-((way - 0.5) ** 2).sum(axis=1), kind="stable")
         which, rows, columns, way = which[far_to_near], rows[far_to_near], columns[far_to_near], way[far_to_near]
         joint = channel[which]
-        maps["offset"][joint, :, rows, columns] = way
-        maps["offset_weight"][joint, rows, columns] = trust[which]
+        offset[joint, :, rows, columns] = way
+        weight[joint, rows, columns] = trust[which]
 
     # --- maps -> joints ---------------------------------------------------------------------------------------------
 

@@ -110,7 +110,15 @@ def make_example(
     )
     return {
         "image": picture,
-        **codec.encode(moved.xy, moved.visibility, moved.box_xyxy, moved.ignore_xyxy, joint_weight=moved.weight),
+        **codec.encode(
+            moved.xy,
+            moved.visibility,
+            moved.box_xyxy,
+            moved.ignore_xyxy,
+            joint_weight=moved.weight,
+            teacher_xy=moved.teacher_xy,
+            teacher_score=moved.teacher_score,
+        ),
     }
 
 

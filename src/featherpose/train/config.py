@@ -19,7 +19,6 @@ from featherpose.skeletons import Skeleton, did_you_mean, load_skeleton
 from featherpose.toml import TOMLDecodeError, loads
 from featherpose.train.fill import convert, fill, is_number, require
 
-
 LOSS_OPTIONS = ("form", "k", "joint_weights", "automatic")
 
 LATER = {
@@ -53,6 +52,8 @@ class ModelRules:
     init: str = ""
     """A model of featherpose (.safetensors), the name of a bundled one, or an ImageNet classifier (.tflite, .safetensors)
     to start from."""
+    teacher: str = ""
+    """A model of featherpose (.safetensors, or the name of a bundled one) that the loss `imitation` learns from."""
 
     def __post_init__(self) -> None:
         require(self.name.strip() == self.name != "" and not set(self.name) & set("/\\"), "model.name", self.name,
@@ -212,6 +213,10 @@ class Recipe:
         require(isinstance(automatic, bool), "loss.automatic", automatic, "true or false")
         k = self.loss.get("k", 0)
         require(is_number(k) and 0 <= k < math.inf, "loss.k", k, "a number, 0 or more")
+        if self.losses.get("imitation") and not self.model.teacher:
+            raise ValueError("losses.imitation needs a teacher: name a model of featherpose as model.teacher")
+        if self.model.teacher and not self.losses.get("imitation"):
+            raise ValueError("model.teacher would teach nothing: give losses.imitation a weight, 1 say, or leave it out")
         if self.losses.get("bone") and not skeleton.bones:
             raise ValueError(f"losses.bone needs bones, but skeleton '{skeleton.name}' has none; leave the loss out")
 
@@ -232,7 +237,7 @@ class Recipe:
         """The same without this machine's folders, for what is handed on with a model."""
         facts = self.to_dict()
         model = facts["model"]
-        places = [(model, "init"), (model, "skeleton"), (facts["validation"], "path")]
+        places = [(model, "init"), (model, "teacher"), (model, "skeleton"), (facts["validation"], "path")]
         for table, key in [*places, *((entry, "path") for entry in facts["data"])]:
             table[key] = Path(table[key]).name
         return facts
@@ -330,14 +335,15 @@ def _apply(facts: dict, override: str) -> None:
 
 def _resolve_paths(facts: dict, folder: Path) -> None:
     """Makes relative paths of the recipe relative to its folder."""
-    places = [(facts.get("model"), "init"), (facts.get("validation"), "path")]
+    places = [(facts.get("model"), "init"), (facts.get("model"), "teacher"), (facts.get("validation"), "path")]
     places += [(entry, "path") for entry in (facts.get("data") if isinstance(facts.get("data"), list) else [])]
     model = facts.get("model")
     if isinstance(model, dict) and str(model.get("skeleton", "")).endswith((".toml", ".json")):
         places.append((model, "skeleton"))
-    if isinstance(model, dict) and isinstance(model.get("init"), str):
-        bundled = bundled_weights(model["init"])
-        model["init"] = model["init"] if bundled is None else str(bundled)
+    for key in ("init", "teacher"):
+        if isinstance(model, dict) and isinstance(model.get(key), str):
+            bundled = bundled_weights(model[key])
+            model[key] = model[key] if bundled is None else str(bundled)
     for table, key in places:
         if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
             table[key] = str((folder / Path(table[key]).expanduser()).resolve())

@@ -28,6 +28,7 @@ from featherpose.train.config import Recipe
 from featherpose.train.ema import EMA
 from featherpose.train.folder import CHECKPOINT, MODEL, Journal, check_folder, writing
 from featherpose.train.hardest import hardest
+from featherpose.train.imitation import Teacher
 from featherpose.train.initial import initial_network
 from featherpose.train.meter import Meter
 from featherpose.train.optimizer import lr_factor, make_optimizer
@@ -127,7 +128,10 @@ class Run:
         self.criterion = Criterion(recipe.losses, self.skeleton, **recipe.loss).to(process.device)
         self.photos = Photos(keep=recipe.train.keep_photos)
         self.problems: dict[str, int] = {}
-        self.parts = [Part(self._read(d.path, d.split, self.skeleton), d.repeat, d.balance) for d in recipe.data]
+        self.parts = [
+            Part(self._teachable(self._read(d.path, d.split, self.skeleton)), d.repeat, d.balance) for d in recipe.data
+        ]
+        self._check_answers()
         self.val = self._validation_samples()
         self.loaders = [self._loader(number) for number in range(len(recipe.stage))]
         self.total = sum(s.epochs * len(loader) for s, loader in zip(recipe.stage, self.loaders, strict=True))
@@ -136,6 +140,7 @@ class Run:
         init = "" if resume else recipe.model.init  # the checkpoint has all weights
         network = initial_network(recipe.model.network, self.skeleton, init, self._some_photos)
         self.network = network.to(process.device, memory_format=torch.channels_last)
+        self.teacher = self._teacher()
         self.frozen = self.network.backbone.early(recipe.train.freeze) if recipe.train.freeze else []
         for module in self.frozen:
             for parameter in module.parameters():
@@ -162,6 +167,25 @@ class Run:
         if problems:
             self.problems[f"{path} --split {split}" if split else path] = len(problems)
         return samples
+
+    def _teachable(self, samples: list[Sample]) -> list[Sample]:
+        """The samples with a teacher's answers if a loss wants them (NaN where it was not asked), else without."""
+        if not self.recipe.losses.get("distillation"):
+            return [s if s.teacher_xy is None else replace(s, teacher_xy=None, teacher_score=None) for s in samples]
+        return [
+            s if s.teacher_xy is not None
+            else replace(s, teacher_xy=np.full_like(s.xy, np.nan), teacher_score=np.zeros(s.xy.shape[:2], np.float32))
+            for s in samples
+        ]  # fmt: skip
+
+    def _check_answers(self) -> None:
+        """ValueError when a teacher's answers are to be learned and no data set has any."""
+        samples = (s for part in self.parts for s in part.samples)
+        if self.recipe.losses.get("distillation") and not any(np.isfinite(s.teacher_xy).any() for s in samples):
+            raise ValueError(
+                "losses.distillation needs a teacher's joints, and no data set of the recipe has any; write them by "
+                "`featherpose data label DATA --joints-for-all` (docs/labelling.md), or leave the loss out"
+            )
 
     def _validation_samples(self) -> list[Sample]:
         rules = self.recipe.validation
@@ -192,6 +216,12 @@ class Run:
             self.parts, codec, self.recipe.augmentation(stage), batch=stage.batch, seed=train.seed, photos=self.photos,
             workers=train.workers, rank=self.process.rank, world=self.process.world,
         )  # fmt: skip
+
+    def _teacher(self) -> Teacher | None:
+        model = self.recipe.model
+        if not model.teacher:
+            return None
+        return Teacher(model.teacher, self.skeleton, model.codec, self.process.device, self.recipe.train.amp)
 
     def spec(self) -> ModelSpec:
         """The spec of the model as it is now."""
@@ -346,6 +376,8 @@ class Run:
         if image.dim() == 5:  # several ways of pasting to choose from
             image = hardest(self.network, image, tensors, amp=rules.amp == "bf16")
         image = image.permute(0, 3, 1, 2).float()  # channels last in memory
+        if self.teacher is not None:
+            tensors.update(self.teacher(image))
         total, parts = self.shared(image, tensors)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
