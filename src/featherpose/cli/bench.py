@@ -67,7 +67,8 @@ def bench(
             timings = bench_video.bench_video(taking_part, pictures, **counts)
         else:
             timings = measuring.bench(taking_part, pictures[0], batch=batch, **counts)
-    said = {"threads": threads, "cpu_time": cpu_time, "date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "host": host}
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    said = {"threads": threads, "cpu_time": cpu_time, "date": date, "host": host}
     if video:
         clip = "a drawn clip" if clip is None else os.path.basename(clip)
         facts = bench_video.report(timings, frames=pictures, clip=clip, **said)
