@@ -28,7 +28,7 @@ FIGURES = ("AR", "AR50", "px5_at_160", "torso_0.2")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", type=Path, default=ROOT / "recipes" / "sweep.toml")
-    parser.add_argument("--arms", type=Path, default=ROOT / "recipes" / "sweep-arms.toml")
+    parser.add_argument("--arms", type=Path, default=ROOT / "tools" / "sweep_arms.toml")
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--only", nargs="+", help="names of arms")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
