@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -808,10 +809,10 @@ from featherpose.serve.service import Service
 
 class Slow(Means):
     def run(self, images):
-        time.sleep(0.3)
+        time.sleep(0.2 if images[..., 0].any() else 1)
         return super().run(images)
 
-limits = Limits(rate=0, connections=6, header_seconds=0.5, body_seconds=0.5, photo_bytes=100_000)
+limits = Limits(rate=0, connections=6, header_seconds=1, body_seconds=1, photo_bytes=100_000)
 service = Service([Slow()], limits=limits)
 bound = listen("127.0.0.1", 0)
 print(bound.getsockname()[1], flush=True)
@@ -885,19 +886,18 @@ def test_a_head_that_does_not_arrive_is_not_waited_for(real):
             line.sendall(beginning)
             status, told = said(line)
             assert (status, told["kind"]) == (408, "slow_client") and "head" in told["error"]
-    assert is_well(real[1])
+    wait_for(lambda: is_well(real[1]))
 
 
 def test_a_second_head_on_the_same_connection_is_not_waited_for_either(real):
-    with line_to(real[1]) as line:
-        line.sendall(b"GET /v1/model HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert line.recv(15) == b"HTTP/1.1 200 OK"
-        time.sleep(0.1)
-        line.sendall(b"GET /health HT")
-        rest = b""
-        while piece := line.recv(65536):
-            rest += piece
-        assert b"slow_client" in rest
+    def after_half_a_head():
+        with line_to(real[1]) as line:
+            line.sendall(b"GET /v1/model HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert line.recv(15) == b"HTTP/1.1 200 OK"
+            line.sendall(b"GET /health HT")
+            return b"".join(iter(lambda: line.recv(65536), b""))
+
+    wait_for(lambda: b"slow_client" in after_half_a_head())  # a starved machine may find the connection idle before
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(real):
@@ -905,7 +905,7 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(real):
         line.sendall(request(photo()[:100], length=5000))
         status, told = said(line)
         assert (status, told["kind"]) == (408, "slow_client") and "body" in told["error"]
-    assert is_well(real[1])
+    wait_for(lambda: is_well(real[1]))
 
 
 def test_a_client_that_still_sends_too_much_hears_why(real):
@@ -932,7 +932,7 @@ def test_dropped_connections_leave_the_service_well(real):
             line.sendall(data)
             line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, as of lost Wi-Fi
     wait_for(lambda: gone_are_counted(real[1]))
-    assert is_well(real[1])
+    wait_for(lambda: is_well(real[1]))
 
 
 def metrics_of(port):
@@ -943,7 +943,8 @@ def metrics_of(port):
 
 def gone_are_counted(port):
     text = metrics_of(port)
-    return 'featherpose_errors_total{kind="client_gone"} 2.0' in text and "bytes_held 0.0" in text
+    gone = re.search(r'^featherpose_errors_total{kind="client_gone"} (\S+)$', text, re.MULTILINE)
+    return gone is not None and float(gone[1]) >= 2 and "featherpose_bytes_held 0.0" in text
 
 
 def test_more_connections_than_allowed_are_refused(real):
@@ -969,7 +970,7 @@ def test_a_websocket_works_and_a_frame_too_large_closes_it(real):
             track.send(bytes(200_000))
             track.recv()
         assert closed.value.rcvd.code == 1009
-    assert is_well(real[1])
+    wait_for(lambda: is_well(real[1]))
 
 
 def test_a_websocket_that_drops_out_gives_its_place_back(real):
@@ -980,17 +981,19 @@ def test_a_websocket_that_drops_out_gives_its_place_back(real):
             track.send(photo())
             track.socket.shutdown(socket.SHUT_RDWR)  # without a word
     wait_for(lambda: 'featherpose_connections{kind="websocket"} 0.0' in metrics_of(real[1]))
-    assert is_well(real[1])
+    wait_for(lambda: is_well(real[1]))
 
 
 def test_ctrl_c_lets_running_requests_end(real):
     server, port = real
     with line_to(port) as line:
-        line.sendall(request(photo()))
-        time.sleep(0.15)
+        out = io.BytesIO()
+        Image.new("RGB", (64, 64), (0, 0, 255)).save(out, "PNG")  # a photo without red takes this server long
+        line.sendall(request(out.getvalue()))
+        wait_for(lambda: 'featherpose_connections{kind="http"} 2.0' in metrics_of(port))
         server.send_signal(signal.SIGINT)
         assert said(line)[0] == 200
-    server.wait(15)
+    server.wait(60)
     assert not connects(port)
     assert "KeyboardInterrupt" in server.stderr.read()  # the command line turns it into one line, see below
 
@@ -1007,7 +1010,7 @@ def test_the_command_serves_on_this_computer_alone_until_ctrl_c():
             sent.sendall(request(photo()))
             assert said(sent)[1]["model"]["name"]
         server.send_signal(signal.SIGINT)
-        assert server.wait(15) == 130
+        assert server.wait(60) == 130
         assert server.stderr.read() == "stopped by Ctrl-C\n"
 
 
