@@ -1,4 +1,4 @@
-"""Writes the README's tables from results/: `python tools/tables.py` (with --check: fail if they are not up to date).
+"""Writes the tables of README and docs from results/: `python tools/tables.py` (--check: fail if they are not up to date).
 
 Each table stands between `<!-- table: NAME -->` and `<!-- end -->`.
 """
@@ -9,6 +9,8 @@ import json
 import re
 import sys
 from pathlib import Path
+
+import tracking_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = {
@@ -44,26 +46,65 @@ def speed() -> list[str]:
     return markdown(json.loads((ROOT / "results" / "bench.json").read_text(encoding="utf-8"))).splitlines()
 
 
-TABLES = {"accuracy": accuracy, "speed": speed}
+def sweep() -> list[str]:
+    """The arms of tools/sweep.py by group, each beside the baseline: mean of the seeds, and every seed's AR."""
+    path = ROOT / "results" / "sweep.json"
+    arms = json.loads(path.read_text(encoding="utf-8"))["arms"] if path.is_file() else {}
+    if not any(arms.get("baseline", {}).get("seeds", {}).values()):
+        return ["Not run yet."]
+    base = _mean(arms["baseline"], "AR")
+    lines = ["| what | AR | against the baseline | AR of each seed | AR50 | 5 px at 160 |", "|---|---|---|---|---|---|"]
+    group = None
+    for arm in arms.values():
+        seeds = [figures for figures in arm["seeds"].values() if figures]
+        if not seeds:
+            lines.append(f"| {arm['note']} | failed | | | | |")
+            continue
+        if arm["group"] != group:
+            group = arm["group"]
+            lines.append(f"| **{group}** | | | | | |")
+        change = _mean(arm, "AR") - base
+        each = ", ".join(f"{figures['AR']:.3f}" for figures in seeds)
+        cells = [arm["note"], f"{_mean(arm, 'AR'):.3f}", f"{change:+.3f}", each]
+        lines.append(f"| {' | '.join([*cells, *(f'{_mean(arm, k):.3f}' for k in ('AR50', 'px5_at_160'))])} |")
+    return lines
 
 
-def filled(text: str) -> str:
-    """The README's text with every table made anew."""
-    for name, make in TABLES.items():
-        pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+def _mean(arm: dict, figure: str) -> float:
+    values = [figures[figure] for figures in arm["seeds"].values() if figures]
+    return sum(values) / len(values)
+
+
+TABLES = {
+    "README.md": {"accuracy": accuracy, "speed": speed},
+    "docs/ablations.md": {"sweep": sweep},
+    "docs/tracking.md": tracking_tables.TRACKING,
+    "docs/video.md": tracking_tables.VIDEO,
+}
+"""File -> name of each of its tables -> what makes it."""
+
+
+def filled(text: str, tables: dict, name: str) -> str:
+    """The text of a file with every table made anew."""
+    for table, make in tables.items():
+        pattern = re.compile(rf"(<!-- table: {table} -->\n).*?(<!-- end -->)", re.DOTALL)
         if not pattern.search(text):
-            raise SystemExit(f"README.md has no table '{name}'")
+            raise SystemExit(f"{name} has no table '{table}'")
         body = "\n".join(make())
         text = pattern.sub(lambda match, body=body: f"{match[1]}\n{body}\n\n{match[2]}", text)
     return text
 
 
+def main() -> None:
+    for name, tables in TABLES.items():
+        path = ROOT / name
+        old = path.read_text(encoding="utf-8")
+        new = filled(old, tables, name)
+        if "--check" not in sys.argv:
+            path.write_text(new, encoding="utf-8")
+        elif new != old:
+            raise SystemExit(f"{name}: its tables are not those of results/; run python tools/tables.py")
+
+
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    new = filled(old)
-    if "--check" in sys.argv:
-        raise SystemExit(
-            0 if new == old else "README.md: its tables are not those of results/; run python tools/tables.py"
-        )
-    readme.write_text(new, encoding="utf-8")
+    main()
