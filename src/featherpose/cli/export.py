@@ -19,7 +19,7 @@ def export(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="File to write  [default: MODEL.onnx, MODEL_joints.onnx, MODEL_int8.onnx]"),
+        typer.Option("--out", "-o", help="File to write  [default: MODEL.onnx, MODEL_joints.onnx, MODEL_int8.onnx]"),
     ] = None,
     decoder: Annotated[
         bool, typer.Option("--decoder/--raw", help="Joints come out of the file, or the network's maps.")
