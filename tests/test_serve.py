@@ -893,7 +893,10 @@ def test_a_second_head_on_the_same_connection_is_not_waited_for_either(real):
     def after_half_a_head():
         with line_to(real[1]) as line:
             line.sendall(b"GET /v1/model HTTP/1.1\r\nhost: x\r\n\r\n")
-            assert line.recv(15) == b"HTTP/1.1 200 OK"
+            answer = b""
+            while not answer.endswith(b"}"):  # all of it, or the next head would come before the server waits for one
+                answer += line.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 OK")
             line.sendall(b"GET /health HT")
             return b"".join(iter(lambda: line.recv(65536), b""))
 
