@@ -97,35 +97,48 @@ def bench(
     image: (H, W, 3) uint8 RGB, seen whole (padded to a square), the dearest kind of crop. threads: for OpenCV; backends
     were made with theirs. batch: pictures in one run; times are divided by it. progress: told blocks done and in all.
     """
-    for name, value, least in (("threads", threads, 1), ("runs", runs, 1), ("warmup", warmup, 0), ("batch", batch, 1)):
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    passes = [_passes(model.backend, image, batch, clock) for model in models]
+    times = take_turns(passes, threads=threads, runs=runs, warmup=warmup, progress=progress)
+    per_picture = [np.array(measured) * 1000 / batch for measured in times]  # (runs, stages) each
+    return [
+        Timing(model.label, model.backend.spec, model.bytes, dict(zip(STAGES, ms.T, strict=True)))
+        for model, ms in zip(models, per_picture, strict=True)
+    ]
+
+
+def take_turns(
+    steps: Sequence[Callable], *, threads: int, runs: int, warmup: int, progress: Callable[[int, int], None]
+) -> list[list]:
+    """What each step gave `runs` times, in turns of BLOCK, after `warmup` calls that are not kept; no garbage is collected.
+
+    threads: for OpenCV. progress: told blocks done and in all. ValueError for numbers that are too small.
+    """
+    for name, value, least in (("threads", threads, 1), ("runs", runs, 1), ("warmup", warmup, 0)):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    passes = [_passes(model.backend, image, batch, clock) for model in models]
-    times: list[list[tuple[float, ...]]] = [[] for _ in models]
+    found: list[list] = [[] for _ in steps]
     blocks = [BLOCK] * (runs // BLOCK) + ([runs % BLOCK] if runs % BLOCK else [])
     threads_before, collecting = cv2.getNumThreads(), gc.isenabled()
     cv2.setNumThreads(threads)
     gc.disable()
     try:
-        for run in passes:
+        for step in steps:
             for _ in range(warmup):
-                run()
+                step()
         for done, block in enumerate(blocks):
             progress(done, len(blocks))
-            for run, measured in zip(passes, times, strict=True):
-                run()
-                measured.extend(run() for _ in range(block))
+            for step, kept in zip(steps, found, strict=True):
+                step()  # not kept: the caches hold the model before
+                kept.extend(step() for _ in range(block))
             gc.collect()
         progress(len(blocks), len(blocks))
     finally:
         cv2.setNumThreads(threads_before)
         if collecting:
             gc.enable()
-    per_picture = [np.array(measured) * 1000 / batch for measured in times]  # (runs, stages) each
-    return [
-        Timing(model.label, model.backend.spec, model.bytes, dict(zip(STAGES, ms.T, strict=True)))
-        for model, ms in zip(models, per_picture, strict=True)
-    ]
+    return found
 
 
 def _passes(
@@ -278,6 +291,10 @@ def caption_of_machine(facts: dict) -> str:
 
 def markdown(facts: dict) -> str:
     """A report as a table in Markdown with its caption."""
-    lines = [HEAD, ("---",) * len(HEAD), *rows(facts)]
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{table}\n\n{caption(facts)}\n"
+    return markdown_table(HEAD, rows(facts), caption(facts))
+
+
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]], below: str) -> str:
+    """A table in Markdown with a text below it."""
+    table = "\n".join("| " + " | ".join(line) + " |" for line in (head, ("---",) * len(head), *lines))
+    return f"{table}\n\n{below}\n"

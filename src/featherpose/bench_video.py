@@ -10,7 +10,6 @@ that decode inside by the official rule (`Tracker(lock=None)`), which is how the
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
-from featherpose.bench import BLOCK, CLOCKS, Contestant, caption_of_machine, cell, clock_of
+from featherpose.bench import CLOCKS, Contestant, caption_of_machine, cell, clock_of, markdown_table, take_turns
 from featherpose.data.sequences import synthetic_clip
 from featherpose.runtime.predictor import Predictor
 from featherpose.runtime.tracker import Tracker
@@ -119,30 +118,8 @@ def bench_video(
     frames: (H, W, 3) uint8 RGB, two or more, played forth and back at FPS. threads: for OpenCV; backends were made with
     theirs. progress: told blocks done and in all.
     """
-    for name, value, least in (("threads", threads, 1), ("runs", runs, 1), ("warmup", warmup, 0)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
     steps = [_stepper(model, frames, clock) for model in models]
-    watches: list[list[tuple[dict, int]]] = [[] for _ in models]
-    blocks = [BLOCK] * (runs // BLOCK) + ([runs % BLOCK] if runs % BLOCK else [])
-    threads_before, collecting = cv2.getNumThreads(), gc.isenabled()
-    cv2.setNumThreads(threads)
-    gc.disable()
-    try:
-        for step in steps:
-            for _ in range(warmup):
-                step()
-        for done, block in enumerate(blocks):
-            progress(done, len(blocks))
-            for step, measured in zip(steps, watches, strict=True):
-                step()  # not counted: the caches hold the model before
-                measured.extend(step() for _ in range(block))
-            gc.collect()
-        progress(len(blocks), len(blocks))
-    finally:
-        cv2.setNumThreads(threads_before)
-        if collecting:
-            gc.enable()
+    watches = take_turns(steps, threads=threads, runs=runs, warmup=warmup, progress=progress)
     timings = []
     for model, measured in zip(models, watches, strict=True):
         ms = {stage: 1000 * np.array([seconds[stage] for seconds, _ in measured]) for stage in STAGES}
@@ -265,5 +242,4 @@ def caption(facts: dict) -> str:
 
 def markdown(facts: dict) -> str:
     """A report as a table in Markdown with its caption."""
-    lines = [HEAD, ("---",) * len(HEAD), *rows(facts)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{caption(facts)}\n"
+    return markdown_table(HEAD, rows(facts), caption(facts))

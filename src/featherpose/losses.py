@@ -54,18 +54,22 @@ def quality_focal(map_: Tensor, target: Tensor, weight: Tensor, **_) -> Tensor:
     0 only where the map is the target, as for the MSE, but with gradients that do not vanish where a sigmoid is surely
     wrong. Li et al., Generalized Focal Loss, NeurIPS 2020, equation 5.
     """
-    p = map_.clamp(CLAMP, 1 - CLAMP)
-    entropy = -(target * p.log() + (1 - target) * (1 - p).log())
-    return ((target - p) ** 2 * entropy * weight).sum() / (target * weight).sum().clamp_min(1.0)
+    entropy = _entropy(map_, target)
+    return ((target - map_) ** 2 * entropy * weight).sum() / (target * weight).sum().clamp_min(1.0)
 
 
 def cross_entropy(map_: Tensor, target: Tensor, weight: Tensor, *, k: float) -> Tensor:
     """Binary cross entropy with a soft target above the target's own, emphasis k t + 1, divided by the sum of t."""
-    p = map_.clamp(CLAMP, 1 - CLAMP)
     emphasis = (k * target + 1) * weight
-    entropy = -(target * p.log() + (1 - target) * (1 - p).log())
+    entropy = _entropy(map_, target)
     own = -(torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target))
     return (emphasis * (entropy - own)).sum() / (emphasis * target).sum().clamp_min(1.0)
+
+
+def _entropy(map_: Tensor, target: Tensor) -> Tensor:
+    """The cross entropy of each cell's probability with its target."""
+    p = map_.clamp(CLAMP, 1 - CLAMP)
+    return -(target * p.log() + (1 - target) * (1 - p).log())
 
 
 FORMS = {

@@ -13,24 +13,32 @@ PRIOR = 0.1
 """Initial value of maps that are mostly 0: low enough for calm first steps, high enough for an MSE gradient. A guess."""
 
 
-class Out(nn.Sequential):
-    """The last layer of a head, 1x1 with bias and activation: (B, Cin, H, W) -> (B, C, H, W)."""
+class Stem(nn.Sequential):
+    """What comes before a head's last layer: 3x3 depthwise, 1x1 + `act`; (B, Cin, H, W) -> (B, hidden, H, W)."""
 
-    def __init__(self, cin: int, cout: int, *, act: str = "linear"):
+    def __init__(self, cin: int, hidden: int, *, act: str = "relu"):
         super().__init__()
-        self._end(cin, cout, act)
+        self.depthwise = ConvNorm(cin, cin, 3, groups=cin, act="linear")
+        self.hidden = ConvNorm(cin, hidden, 1, act=act)
 
-    def _end(self, cin: int, cout: int, act: str) -> None:
+
+class Out(nn.Sequential):
+    """The last layer of a head, 1x1 with bias and activation: (B, Cin, H, W) -> (B, C, H, W). stem: what runs before."""
+
+    def __init__(self, cin: int, cout: int, *, act: str = "linear", stem: nn.Module | None = None):
+        super().__init__()
+        if stem is not None:
+            for name, layer in stem.named_children():
+                self.add_module(name, layer)
         self.out = Conv2d(cin, cout, 1, bias=True)
         if act != "linear":
             self.act = activation(act)
         self._act_name = act
 
     def forward(self, x: Tensor) -> Tensor:
-        *layers, act = self if self._act_name != "linear" else (*self, None)
-        for layer in layers:
-            x = layer(x)
-        return x if act is None else act(x.float())  # bfloat16 has no numbers between .996 and 1
+        for name, layer in self.named_children():
+            x = layer(x.float() if name == "act" else x)  # bfloat16 has no numbers between .996 and 1
+        return x
 
     def initialise(self) -> None:
         """Small last weights; a bias that makes probabilities start near PRIOR."""
@@ -46,19 +54,7 @@ class Head(Out):
     """3x3 depthwise, 1x1 + `hidden_act`, 1x1 to C channels + `act`: (B, Cin, H, W) -> (B, C, H, W)."""
 
     def __init__(self, cin: int, cout: int, *, hidden: int = 96, act: str = "linear", hidden_act: str = "relu"):
-        nn.Sequential.__init__(self)
-        self.depthwise = ConvNorm(cin, cin, 3, groups=cin, act="linear")
-        self.hidden = ConvNorm(cin, hidden, 1, act=hidden_act)
-        self._end(hidden, cout, act)
-
-
-class Stem(nn.Sequential):
-    """What several heads share: 3x3 depthwise, 1x1 + `act`; (B, Cin, H, W) -> (B, hidden, H, W)."""
-
-    def __init__(self, cin: int, hidden: int, *, act: str = "relu"):
-        super().__init__()
-        self.depthwise = ConvNorm(cin, cin, 3, groups=cin, act="linear")
-        self.hidden = ConvNorm(cin, hidden, 1, act=act)
+        super().__init__(hidden, cout, act=act, stem=Stem(cin, hidden, act=hidden_act))
 
 
 class MoveNetHeads(nn.Module):

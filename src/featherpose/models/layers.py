@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,6 +45,17 @@ class Conv2d(nn.Conv2d):
     def slow_in_bfloat16(self) -> bool:
         """A strided depthwise convolution: its gradient takes oneDNN 25 to 40 times longer in bfloat16 (docs/log.md)."""
         return self.groups > 1 and self.stride != (1, 1)
+
+
+def run_tapped(layers: Iterable[nn.Module], x: Tensor, taps: dict[int, int]) -> dict[int, Tensor]:
+    """Runs a backbone's layers one after the other; the outputs of those in `taps` (stride -> number), by stride."""
+    strides = {number: stride for stride, number in taps.items()}
+    features = {}
+    for number, layer in enumerate(layers):
+        x = layer(x)
+        if number in strides:
+            features[strides[number]] = x
+    return features
 
 
 def activation(name: str) -> nn.Module:

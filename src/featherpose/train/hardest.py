@@ -9,18 +9,17 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-EMPHASIS = 7.0
-"""Weight of a heatmap's peaks over its background, (p - t)^2 (k t + 1): the recipe's default k."""
-
 
 @torch.no_grad()
 def hardest(
-    network: nn.Module, images: torch.Tensor, targets: dict[str, torch.Tensor], *, amp: bool = False
-) -> torch.Tensor:
+    network: nn.Module, images: torch.Tensor, targets: dict[str, torch.Tensor], *, k: float = 7.0,
+    amp: bool = False,
+) -> torch.Tensor:  # fmt: skip
     """(B, H, W, 3): for each example the one of its N pictures with the largest error of the heatmaps, the first of equals.
 
-    images: (B, N, H, W, 3) uint8 or float, 0..255. targets: `heatmap` and `heatmap_weight`, (B, K, h, w). The network runs N
-    times without gradients, with the batch norms' kept statistics, which do not move; each module's mode is as before.
+    images: (B, N, H, W, 3) uint8 or float, 0..255. targets: `heatmap` and `heatmap_weight`, (B, K, h, w). k: emphasis of
+    the peaks, (p - t)^2 (k t + 1). The network runs N times without gradients, with the batch norms' kept statistics,
+    which do not move; each module's mode is as before.
     """
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
@@ -29,7 +28,7 @@ def hardest(
     for way in range(images.shape[1]):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=amp):
             found = network(images[:, way].permute(0, 3, 1, 2).float())["heatmap"].float()
-        errors.append((weight * (found - heatmap) ** 2 * (EMPHASIS * heatmap + 1)).mean(dim=(1, 2, 3)))
+        errors.append((weight * (found - heatmap) ** 2 * (k * heatmap + 1)).mean(dim=(1, 2, 3)))
     for module, training in modes:
         module.training = training
     worst = torch.stack(errors, dim=1).argmax(dim=1)

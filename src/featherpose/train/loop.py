@@ -374,7 +374,7 @@ class Run:
         tensors = {name: _sent(value, device) for name, value in batch.items()}
         image = tensors.pop("image")
         if image.dim() == 5:  # several ways of pasting to choose from
-            image = hardest(self.network, image, tensors, amp=rules.amp == "bf16")
+            image = hardest(self.network, image, tensors, k=self.criterion.options["k"], amp=rules.amp == "bf16")
         image = image.permute(0, 3, 1, 2).float()  # channels last in memory
         if self.teacher is not None:
             tensors.update(self.teacher(image))

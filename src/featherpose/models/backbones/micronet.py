@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from featherpose.models.layers import TF_EPSILON, TF_MOMENTUM, ConvNorm, make_divisible
+from featherpose.models.layers import TF_EPSILON, TF_MOMENTUM, ConvNorm, make_divisible, run_tapped
 from featherpose.skeletons import did_you_mean
 
 
@@ -252,14 +252,7 @@ class MicroNet(nn.Module):
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """x: (B, 3, H, W), normalised to [-1, 1]."""
-        x = self.stem(x)
-        features = {}
-        stride_of = {number: stride for stride, number in self.taps.items()}
-        for number, block in enumerate(self.blocks):
-            x = block(x)
-            if number in stride_of:
-                features[stride_of[number]] = x
-        return features
+        return run_tapped(self.blocks, self.stem(x), self.taps)
 
 
 def _scaled(row: Row, following: Row | None, width: float) -> int:

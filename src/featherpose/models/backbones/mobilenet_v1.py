@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from featherpose.models.layers import ConvNorm
+from featherpose.models.layers import ConvNorm, run_tapped
 
 LAYERS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 """(channels, stride) of each separable layer, Table 1 of the paper."""
@@ -21,21 +21,20 @@ class MobileNetV1(nn.Module):
         super().__init__()
         if not TAPS[16] < layers <= len(LAYERS):
             raise ValueError(f"mobilenet_v1: layers must be {TAPS[16] + 1} to {len(LAYERS)}, got {layers}")
-        count = layers
         channels = max(8, int(32 * width))
         self.stem = ConvNorm(3, channels, 3, stride=2, act=act)
-        layers = []
-        for base, stride in LAYERS[:count]:
+        built = []
+        for base, stride in LAYERS[:layers]:
             cout = max(8, int(base * width))
             layer = nn.Sequential()
             layer.add_module("depthwise", ConvNorm(channels, channels, 3, stride=stride, groups=channels, act=act))
             layer.add_module("pointwise", ConvNorm(channels, cout, 1, act=act))
-            layers.append(layer)
+            built.append(layer)
             channels = cout
-        self.layers = nn.ModuleList(layers)
-        taps = TAPS | {32: count - 1} if count > TAPS[16] + 1 else {s: n for s, n in TAPS.items() if s < 32}
-        self.taps = {number: stride for stride, number in taps.items()}
-        self.channels = {stride: layers[number].pointwise.conv.out_channels for number, stride in self.taps.items()}
+        self.layers = nn.ModuleList(built)
+        taps = TAPS | {32: layers - 1}
+        self.taps = {stride: number for stride, number in taps.items() if stride < 32 or number > taps[16]}
+        self.channels = {stride: built[number].pointwise.conv.out_channels for stride, number in self.taps.items()}
 
     def early(self, stride: int) -> list[nn.Module]:
         """The modules before and up to the feature of a stride, for freezing."""
@@ -43,10 +42,4 @@ class MobileNetV1(nn.Module):
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """x: (B, 3, H, W), normalised to [-1, 1]."""
-        x = self.stem(x)
-        features = {}
-        for number, layer in enumerate(self.layers):
-            x = layer(x)
-            if number in self.taps:
-                features[self.taps[number]] = x
-        return features
+        return run_tapped(self.layers, self.stem(x), self.taps)

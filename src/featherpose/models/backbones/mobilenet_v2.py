@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from featherpose.models.layers import ConvNorm, make_divisible
+from featherpose.models.layers import ConvNorm, make_divisible, run_tapped
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """(expansion, channels, blocks, stride) per stage, Table 2 of the paper."""
@@ -63,12 +63,6 @@ class MobileNetV2(nn.Module):
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """x: (B, 3, H, W), normalised to [-1, 1]."""
-        x = self.stem(x)
-        features = {}
-        taps = {block: stride for stride, block in TAPS.items()}
-        for number, block in enumerate(self.blocks):
-            x = block(x)
-            if number in taps:
-                features[taps[number]] = x
+        features = run_tapped(self.blocks, self.stem(x), TAPS)
         features[32] = self.last(features[32])
         return features

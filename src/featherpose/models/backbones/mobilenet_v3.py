@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from featherpose.models.layers import ConvNorm, make_divisible
+from featherpose.models.layers import ConvNorm, make_divisible, run_tapped
 
 RE, HS = "relu", "hardswish"
 
@@ -115,13 +115,7 @@ class MobileNetV3(nn.Module):
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """x: (B, 3, H, W), normalised to [-1, 1]."""
-        x = self.stem(x)
-        features = {}
-        stride_of = {number: stride for stride, number in self.taps.items()}
-        for number, block in enumerate(self.blocks):
-            x = block(x)
-            if number in stride_of:
-                features[stride_of[number]] = x
+        features = run_tapped(self.blocks, self.stem(x), self.taps)
         features[32] = self.last(features[32])
         return features
 
