@@ -66,7 +66,8 @@ def test_two_processes_end_with_equal_weights_and_one_folder(tmp_path):
                      codec={"name": "movenet"}, network=recipe.model.network)  # fmt: skip
     save_model(init, build_network(recipe.model.network, 3), spec)
 
-    overrides = [f"model.init='{init}'", "train.freeze=4", "losses={heatmap=1, center=1}"]  # offset, regression unused
+    unused = "losses={heatmap=1, center=1}"  # offset and regression
+    overrides = [f"model.init='{init}'", "train.freeze=4", "train.optimizer=muon", unused]
     options = [option for override in overrides for option in ("--set", override)]
     (tmp_path / "script.py").write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -16,6 +16,7 @@ from featherpose.models.layers import (
     Conv2d,
     ConvNorm,
     FastSigmoid,
+    StridedDepthwise,
     has_folded_norms,
     make_divisible,
     set_folded,
@@ -224,6 +225,32 @@ def test_a_strided_convolution_pads_as_its_name_says(padding):
 def test_five_by_five_pads_one_before_and_two_after():
     assert Conv2d(1, 1, 5, stride=2).before == (1, 2, 1, 2)
     assert Conv2d(1, 1, 5, stride=1).before is None
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("padding", SUMS)
+def test_the_gradient_of_a_strided_depthwise_convolution_is_what_torch_says(padding, kernel):
+    conv = Conv2d(4, 4, kernel, stride=2, groups=4, padding=padding).double()
+    x = torch.randn(2, 4, 12, 16, dtype=torch.double, requires_grad=True)
+    expected = conv(x)
+    gradient = torch.randn_like(expected)
+    given = StridedDepthwise.apply(x, conv.weight, 2, kernel // 2 if conv.before is None else conv.before[0])
+    assert torch.allclose(given, expected)
+    for mine, theirs in zip(
+        torch.autograd.grad(given, (x, conv.weight), gradient),
+        torch.autograd.grad(expected, (x, conv.weight), gradient),
+        strict=True,
+    ):
+        assert torch.allclose(mine, theirs)
+
+
+def test_training_in_bfloat16_takes_the_fast_gradient_and_evaluation_does_not():
+    conv, x = Conv2d(4, 4, 3, stride=2, groups=4), torch.randn(1, 4, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert "StridedDepthwise" in conv(x).grad_fn.name()
+        with torch.no_grad():
+            assert conv(x).grad_fn is None
+    assert "Convolution" in conv(x).grad_fn.name()
 
 
 def test_without_a_stride_both_paddings_agree():

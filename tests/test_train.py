@@ -77,6 +77,7 @@ WAYS = {
     "all layers": [],
     "early layers frozen": ["model.init='FIRST'", "train.freeze=8"],
     "learned weights of losses": ["loss.automatic=true"],
+    "orthogonal updates, folded norms": ["model.init='FIRST'", "train.optimizer=muon", "train.norms=folded"],
 }
 
 
@@ -233,6 +234,30 @@ def test_batch_norms_forget_their_beginning_at_once(task, first_model):
     run._train_step(batch)
     assert norm.momentum == 0.01
     assert build(task, f"model.init='{first_model}'", "train.freeze=4").network.backbone.stem.norm.momentum == 0.01
+
+
+def test_folded_norms_train_what_is_evaluated_and_keep_their_statistics(task, first_model):
+    run = build(task, f"model.init='{first_model}'", "train.norms=folded", "train.amp=off")
+    image = torch.from_numpy(one_batch(run)["image"]).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        expected, given = (run.network.train(mode)(image) for mode in (False, True))
+    assert all(torch.allclose(expected[name], given[name], atol=1e-4) for name in expected)
+    before = {name: value.clone() for name, value in run.network.state_dict().items()}
+    run._train_step(one_batch(run))
+    after = run.network.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    statistics = {name for name in before if "running" in name or "tracked" in name}
+    assert not moved & statistics
+    assert {"backbone.stem.conv.weight", "backbone.stem.norm.weight", "backbone.stem.norm.bias"} <= moved
+
+
+def test_orthogonal_updates_go_to_dense_layers_alone(task):
+    run = build(task, "train.optimizer=muon")
+    names = {parameter: name for name, parameter in run.network.named_parameters()}
+    dense = {names[p] for group in run.optimizer.param_groups if group["muon"] for p in group["params"]}
+    assert "heads.heatmap.hidden.conv.weight" in dense and "heads.heatmap.out.weight" in dense
+    assert not any("norm" in name or "depthwise" in name or name.endswith("bias") for name in dense)
+    assert "heads.center.out.weight" not in dense  # one row: nothing to be orthogonal to
 
 
 def test_the_backbone_learns_slower_only_when_it_was_initialised(task, first_model):

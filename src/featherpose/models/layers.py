@@ -35,16 +35,62 @@ class Conv2d(nn.Conv2d):
         self.before = None if self_padded else (total // 2, total - total // 2) * 2  # left, right, top, bottom
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x if self.before is None else F.pad(x, self.before)
-        if self.slow_in_bfloat16 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):
-                return super().forward(x.float()).to(torch.get_autocast_dtype("cpu"))
-        return super().forward(x)
+        return self.convolve(x, self.weight, self.bias)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution with other weights of the same shape."""
+        if self.strided_depthwise and training_in_bfloat16(x):
+            before = self.kernel_size[0] // 2 if self.before is None else self.before[0]
+            x = StridedDepthwise.apply(x.bfloat16(), weight.bfloat16(), self.stride[0], before)
+            return x if bias is None else x + bias.to(x.dtype)[:, None, None]
+        return self._conv_forward(x if self.before is None else F.pad(x, self.before), weight, bias)
 
     @property
-    def slow_in_bfloat16(self) -> bool:
-        """A strided depthwise convolution: its gradient takes oneDNN 25 to 40 times longer in bfloat16 (docs/log.md)."""
-        return self.groups > 1 and self.stride != (1, 1)
+    def strided_depthwise(self) -> bool:
+        square = self.kernel_size[0] == self.kernel_size[1] and self.stride[0] == self.stride[1] > 1
+        return square and self.groups == self.in_channels == self.out_channels > 1
+
+
+def training_in_bfloat16(x: Tensor) -> bool:
+    """Whether gradients will be asked for on a CPU, under autocast."""
+    return x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+
+
+class StridedDepthwise(torch.autograd.Function):
+    """A strided depthwise convolution whose gradient is that of an unstrided one.
+
+    oneDNN takes 10 to 40 times longer for the gradient with respect to the input of a strided depthwise convolution in
+    bfloat16 than for an unstrided one of the same input (docs/log.md): so the gradient of the output is spread out, with
+    zeros between, and convolved with the turned kernel.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, stride: int, before: int) -> Tensor:
+        """x: (B, C, H, W). weight: (C, 1, k, k), k odd. before: rows of zeros above and left of x.
+
+        (B, C, H / stride, W / stride).
+        """
+        after = max(0, weight.shape[2] - stride - before)
+        x = F.pad(x, (before, after, before, after))
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.before, ctx.after = stride, before, after
+        return F.conv2d(x, weight, stride=stride, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple:
+        x, weight = ctx.saved_tensors
+        stride, kernel, groups = ctx.stride, weight.shape[2], len(weight)
+        own = None
+        if ctx.needs_input_grad[1]:
+            own = torch.ops.aten.convolution_backward(
+                gradient, x, weight, None, (stride,) * 2, (0, 0), (1, 1), False, (0, 0), groups, (False, True, False)
+            )[1]
+        batch, channels, height, width = x.shape
+        height, width = height - ctx.before - ctx.after, width - ctx.before - ctx.after
+        spread = gradient.new_zeros(batch, height, width, channels).permute(0, 3, 1, 2)  # channels last
+        first = kernel // 2 - ctx.before
+        spread[:, :, first::stride, first::stride] = gradient
+        return F.conv2d(spread, weight.flip(2, 3), padding=kernel // 2, groups=groups), own, None, None
 
 
 def run_tapped(layers: Iterable[nn.Module], x: Tensor, taps: dict[int, int]) -> dict[int, Tensor]:
@@ -87,6 +133,10 @@ ACTIVATIONS = {
 class ConvNorm(nn.Sequential):
     """Convolution, batch norm, activation: the unit whose batch norm an export folds away."""
 
+    folded = False
+    """Whether training uses the norm's running statistics, as evaluation does, folded into the convolution's weights: no
+    pass over the features for them, forward or backward. The norm's weight and bias are trained all the same."""
+
     def __init__(self, cin: int, cout: int, kernel: int, *, stride: int = 1, groups: int = 1, act: str = "relu",
                  padding: str = "tf"):  # fmt: skip
         super().__init__()
@@ -94,6 +144,14 @@ class ConvNorm(nn.Sequential):
         self.norm = nn.BatchNorm2d(cout, eps=TF_EPSILON, momentum=TF_MOMENTUM)
         if act != "linear":
             self.act = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.folded and self.training):
+            return super().forward(x)
+        conv, norm = self.conv, self.norm
+        gain = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        x = conv.convolve(x, conv.weight * gain[:, None, None, None], norm.bias - norm.running_mean * gain)
+        return self.act(x) if hasattr(self, "act") else x
 
 
 class SeparableConv(nn.Sequential):

@@ -19,6 +19,7 @@ from featherpose.skeletons import Skeleton, did_you_mean, load_skeleton
 from featherpose.toml import TOMLDecodeError, loads
 from featherpose.train.fill import convert, fill, is_number, require
 
+OPTIMIZERS = ("adamw", "muon")
 LOSS_OPTIONS = ("form", "k", "joint_weights", "automatic")
 
 LATER = {
@@ -34,6 +35,8 @@ LATER = {
     "augment.joint_area_mode": 0.0,
     "augment.background": 0.0,
     "data.balance": 0.0,
+    "train.optimizer": "adamw",
+    "train.norms": "live",
 }
 """Keys that are younger than runs which may still go on, and the value at which training is as it was without them:
 there they stay out of the fingerprint."""
@@ -102,6 +105,8 @@ class Stage:
 @dataclass(frozen=True)
 class TrainRules:
     seed: int = 0
+    optimizer: str = "adamw"
+    """adamw, or muon: AdamW with orthogonal updates for dense layers (train/muon.py)."""
     lr: float = 2e-3
     """Peak learning rate of AdamW, for the network's new parts."""
     backbone_lr: float = 0.5
@@ -119,6 +124,9 @@ class TrainRules:
     """Largest norm of the gradient, applied after backward; 0 switches clipping off."""
     freeze: int = 0
     """Backbone features up to this stride (4, 8, 16 or 32) keep their initial weights; 0 trains everything."""
+    norms: str = "live"
+    """Batch norms use the statistics of each batch (live), or their running ones, folded into the convolutions: a fifth
+    faster on a CPU, for runs that start from a trained model."""
     amp: str = "bf16"
     """Autocast type: bf16, or off."""
     workers: int = 1
@@ -140,6 +148,9 @@ class TrainRules:
         require(good, "train.betas", list(self.betas), "two numbers in [0, 1)")
         require(0 <= self.ema < 1, "train.ema", self.ema, "in [0, 1); 0 switches averaging off")
         require(self.freeze in (0, 4, 8, 16, 32), "train.freeze", self.freeze, "0 or a stride (4, 8, 16, 32)")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown train.optimizer '{self.optimizer}'{did_you_mean(self.optimizer, OPTIMIZERS)}")
+        require(self.norms in ("live", "folded"), "train.norms", self.norms, "'live' or 'folded'")
         require(self.amp in ("bf16", "off"), "train.amp", self.amp, "'bf16' or 'off'")
 
 
@@ -185,6 +196,8 @@ class Recipe:
             raise ValueError("the recipe has no [[stage]]: leave the key out for the default, or name at least one")
         if self.train.freeze and not self.model.init:
             raise ValueError("train.freeze keeps initial weights, but model.init is empty: it would freeze random ones")
+        if self.train.norms == "folded" and not self.model.init:
+            raise ValueError("train.norms = 'folded' needs the statistics of a trained model, but model.init is empty")
         skeleton = load_skeleton(self.model.skeleton)
         self._check_losses(skeleton)
         codec = CODECS.get(self.model.codec.get("name"))

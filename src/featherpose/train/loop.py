@@ -19,6 +19,7 @@ from featherpose.data.loader import Loader, Part, Photos
 from featherpose.data.readers import read_dataset
 from featherpose.data.sample import Sample, to_skeleton
 from featherpose.losses import Criterion
+from featherpose.models.layers import ConvNorm
 from featherpose.skeletons import load_skeleton
 from featherpose.spec import ModelSpec
 from featherpose.systems.files import save_model
@@ -145,6 +146,9 @@ class Run:
         for module in self.frozen:
             for parameter in module.parameters():
                 parameter.requires_grad_(False)
+        for module in self.network.modules():
+            if isinstance(module, ConvNorm):
+                module.folded = recipe.train.norms == "folded"
         norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d)]
         self.momentum = {norm: norm.momentum for norm in norms}
         self.shared = distributed.share(Learner(self.network, self.criterion, recipe.train.amp), process)

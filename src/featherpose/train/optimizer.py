@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from featherpose.train.config import TrainRules
+from featherpose.train.muon import Muon, is_matrix
 
 
 def make_optimizer(
@@ -18,16 +19,20 @@ def make_optimizer(
     initialised: the backbone has trained weights already and learns `backbone_lr` times slower. criterion: losses that
     may have parameters of their own, single numbers; they do not decay either.
     """
-    groups: dict[tuple[float, float], list] = {}
+    muon = rules.optimizer == "muon"
+    groups: dict[tuple[float, float, bool], list] = {}
     own = criterion.named_parameters() if criterion is not None else ()
     for name, parameter in (*network.named_parameters(), *own):
         if not parameter.requires_grad:
             continue
         decay = rules.weight_decay if parameter.ndim > 1 else 0.0
         peak = rules.lr * (rules.backbone_lr if name.startswith("backbone.") and initialised else 1.0)
-        groups.setdefault((peak, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "peak": peak, "lr": peak, "weight_decay": decay} for (peak, decay), p in groups.items()],
+        groups.setdefault((peak, decay, muon and is_matrix(parameter)), []).append(parameter)
+    return (Muon if muon else torch.optim.AdamW)(
+        [
+            {"params": p, "peak": peak, "lr": peak, "weight_decay": decay, "muon": dense}
+            for (peak, decay, dense), p in groups.items()
+        ],
         betas=rules.betas, fused=True,
     )  # fmt: skip
 
