@@ -295,6 +295,19 @@ def test_set_folded_refuses_another_shape():
         set_folded(ConvNorm(3, 8, 3), torch.zeros(8, 3, 1, 1), torch.zeros(8))
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+def test_folded_norms_train_what_is_evaluated(name):
+    net, x = shaken(build_backbone(name, width=0.5)), torch.randn(2, 3, 64, 64)
+    expected = net(x)
+    for module in net.modules():
+        if isinstance(module, ConvNorm):
+            module.folded = True
+    statistics = {name: value.clone() for name, value in net.state_dict().items()}
+    for stride, feature in net.train()(x).items():
+        torch.testing.assert_close(feature, expected[stride], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(dict(net.state_dict()), statistics)
+
+
 def test_unfolding_does_not_change_what_a_network_computes():
     network = shaken(build(width=0.35, joints=2, neck={8: 16, 16: 16}, head_width=8))
     batches = [torch.rand(2, 3, 64, 64) * 255 for _ in range(2)]

@@ -34,16 +34,13 @@ class Conv2d(nn.Conv2d):
         super().__init__(cin, cout, kernel, stride, padding=kernel // 2 if self_padded else 0, groups=groups, bias=bias)
         self.before = None if self_padded else (total // 2, total - total // 2) * 2  # left, right, top, bottom
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.convolve(x, self.weight, self.bias)
-
-    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The convolution with other weights of the same shape."""
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The convolution with given weights; torch's own name for it, called by its forward."""
         if self.strided_depthwise and training_in_bfloat16(x):
             before = self.kernel_size[0] // 2 if self.before is None else self.before[0]
             x = StridedDepthwise.apply(x.bfloat16(), weight.bfloat16(), self.stride[0], before)
             return x if bias is None else x + bias.to(x.dtype)[:, None, None]
-        return self._conv_forward(x if self.before is None else F.pad(x, self.before), weight, bias)
+        return super()._conv_forward(x if self.before is None else F.pad(x, self.before), weight, bias)
 
     @property
     def strided_depthwise(self) -> bool:
@@ -150,7 +147,7 @@ class ConvNorm(nn.Sequential):
             return super().forward(x)
         conv, norm = self.conv, self.norm
         gain = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        x = conv.convolve(x, conv.weight * gain[:, None, None, None], norm.bias - norm.running_mean * gain)
+        x = conv._conv_forward(x, conv.weight * gain[:, None, None, None], norm.bias - norm.running_mean * gain)
         return self.act(x) if hasattr(self, "act") else x
 
 

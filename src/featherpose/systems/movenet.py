@@ -26,7 +26,7 @@ PRESETS = {
     },
     "nano": {
         "backbone": "mobilenet_v1", "width": 0.5, "backbone_arguments": {"layers": 12},
-        "neck": {4: 24, 8: 32, 16: 48, 32: 48}, "heads": "two_level", "head_width": 48,
+        "neck": {4: 24, 8: 32, 16: 40, 32: 40}, "heads": "two_level", "head_width": 40,
     },
 }
 """name -> arguments of `build`. Lightning runs at 192 px, Thunder at 256."""

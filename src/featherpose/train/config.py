@@ -24,6 +24,7 @@ LOSS_OPTIONS = ("form", "k", "joint_weights", "automatic")
 
 LATER = {
     "model.teacher": "",
+    "model.prune": False,
     "loss.automatic": False,
     "losses.distillation": 0,
     "losses.imitation": 0,
@@ -55,6 +56,8 @@ class ModelRules:
     init: str = ""
     """A model of featherpose (.safetensors), the name of a bundled one, or an ImageNet classifier (.tflite, .safetensors)
     to start from."""
+    prune: bool = False
+    """Take from `init` the channels that matter most, where it is a wider network of the same kind (train/prune.py)."""
     teacher: str = ""
     """A model of featherpose (.safetensors, or the name of a bundled one) that the loss `imitation` learns from."""
 
@@ -196,6 +199,8 @@ class Recipe:
             raise ValueError("the recipe has no [[stage]]: leave the key out for the default, or name at least one")
         if self.train.freeze and not self.model.init:
             raise ValueError("train.freeze keeps initial weights, but model.init is empty: it would freeze random ones")
+        if self.model.prune and not self.model.init:
+            raise ValueError("model.prune narrows a trained model, but model.init is empty: name the wider model there")
         if self.train.norms == "folded" and not self.model.init:
             raise ValueError("train.norms = 'folded' needs the statistics of a trained model, but model.init is empty")
         skeleton = load_skeleton(self.model.skeleton)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -13,15 +13,20 @@ from featherpose.models.layers import has_folded_norms, unfold_batch_norms
 from featherpose.skeletons import Skeleton, joint_mapping
 from featherpose.systems import build_network
 from featherpose.systems.files import load_network
+from featherpose.train.prune import narrowed
 
 LAST = ".out."
 """In the names of the layers that end a head, one or more channels per joint."""
 
 
-def initial_network(facts: dict, skeleton: Skeleton, init: str, photos: Callable[[], list[Tensor]]) -> nn.Module:
+def initial_network(
+    facts: dict, skeleton: Skeleton, init: str, photos: Callable[[], list[Tensor]],
+    prune: Callable[[nn.Module], Iterable[Tensor]] | None = None,
+) -> nn.Module:  # fmt: skip
     """The network of a recipe's `model.network` with the weights of `model.init`.
 
-    photos: gives batches (B, 3, H, W) RGB 0..255, asked for only when folded batch norms need statistics.
+    photos: gives batches (B, 3, H, W) RGB 0..255, asked for only when folded batch norms need statistics. prune: gives
+    losses of a network, batch by batch: `init` is a wider model, which is narrowed by them.
     Raises ValueError when the file does not fit.
     """
     if not init:
@@ -29,11 +34,15 @@ def initial_network(facts: dict, skeleton: Skeleton, init: str, photos: Callable
     path = Path(init)
     if path.suffix.lower() == ".safetensors" and _is_model(path):
         network, spec = load_network(path)
+        if prune is not None and spec.skeleton == skeleton:
+            return narrowed(network, facts, skeleton, prune)
         if spec.network != facts or spec.skeleton != skeleton:
             network = _fitting_weights(network, spec.skeleton, build_network(facts, len(skeleton)), skeleton, path)
         if has_folded_norms(network):  # an imported model; live statistics would change what it computes
             unfold_batch_norms(network, photos())
         return network
+    if prune is not None:
+        raise ValueError(f"{path}: model.prune narrows a trained model of skeleton '{skeleton.name}'; this is none")
     network = build_network(facts, len(skeleton))
     load_classifier(network.backbone, path)
     if has_folded_norms(network.backbone):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ SAVE_SECONDS = 300
 """Longest time between two checkpoints: what a power cut can cost."""
 UNFOLD_PHOTOS = 256
 """Photos whose statistics folded batch norms get."""
+PRUNE_BATCHES = 64
+"""Batches whose losses tell which channels matter. A guess."""
 
 
 class Interrupted(Exception):
@@ -139,7 +142,9 @@ class Run:
         self.epochs = sum(s.epochs for s in recipe.stage)
 
         init = "" if resume else recipe.model.init  # the checkpoint has all weights
-        network = initial_network(recipe.model.network, self.skeleton, init, self._some_photos)
+        network = initial_network(
+            recipe.model.network, self.skeleton, init, self._some_photos, self._losses if recipe.model.prune else None
+        )
         self.network = network.to(process.device, memory_format=torch.channels_last)
         self.teacher = self._teacher()
         self.frozen = self.network.backbone.early(recipe.train.freeze) if recipe.train.freeze else []
@@ -212,6 +217,17 @@ class Run:
         pictures = [augment(self.photos(s), s, size_wh=size, rules=NO_AUGMENTATION, rng=rng)[0] for s in chosen]
         batches = [np.stack(pictures[i : i + 32]) for i in range(0, len(pictures), 32)]
         return [torch.from_numpy(b).permute(0, 3, 1, 2).float() for b in batches]
+
+    def _losses(self, network: nn.Module) -> Iterator[torch.Tensor]:
+        """The loss of a network on some training batches of the last size, as it would be in evaluation."""
+        network = network.to(self.process.device, memory_format=torch.channels_last)
+        for module in network.train().modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        learner = Learner(network, self.criterion, self.recipe.train.amp)
+        for batch in islice(self.loaders[-1].epoch(0), PRUNE_BATCHES):
+            tensors = {name: _sent(value, self.process.device) for name, value in batch.items()}
+            yield learner(tensors.pop("image").permute(0, 3, 1, 2).float(), tensors)[0]
 
     def _loader(self, number: int) -> Loader:
         stage, train = self.recipe.stage[number], self.recipe.train
