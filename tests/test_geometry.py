@@ -273,6 +273,15 @@ def test_a_whole_very_long_picture_shrinks():
     assert warped.shape == (64, 64, 3)
 
 
+@pytest.mark.parametrize("scale", (1.5, 0.7, 0.4, 0.2))
+def test_colours_are_three_pictures_of_grey(scale):
+    image = np.random.default_rng(0).integers(0, 256, (91, 120, 3), dtype=np.uint8)
+    matrix = compose(scaling(scale), translation(3.25, -2.5))
+    seen = warp(image, matrix, (48, 40), border=(10, 20, 30))
+    alone = [warp(image[..., c].copy(), matrix, (48, 40), border=(10 * (c + 1),) * 3) for c in range(3)]
+    np.testing.assert_allclose(seen, np.stack(alone, axis=2), atol=1)  # OpenCV rounds one channel and four differently
+
+
 def test_warp_leaves_the_picture_alone():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (50, 70, 3), dtype=np.uint8)

@@ -19,9 +19,6 @@ PIXEL_CENTRE = 0.5
 LARGEST = 32_000
 """Longer pictures are cut to the part that is seen: OpenCV 4 warps at most 32,766 pixels a side."""
 
-MOST_PADDED = 12_000_000
-"""Bytes of a picture that gets a fourth channel; larger ones are halved first, so that the copy takes little memory."""
-
 
 def identity() -> np.ndarray:
     """The map that moves nothing."""
@@ -71,7 +68,10 @@ def invert(matrix: np.ndarray) -> np.ndarray:
 def transform(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """Points (..., 2) moved by a map; NaN stays NaN, the dtype stays a float."""
     xy = np.asarray(xy)
-    dtype = xy.dtype if np.issubdtype(xy.dtype, np.floating) else np.float64
+    dtype = xy.dtype if xy.dtype.kind == "f" else np.float64
+    (a, b, c), (d, e, f) = matrix.tolist()
+    if b == d == 0:  # a crop: most maps turn nothing, and a product of matrices takes NumPy longer than it looks
+        return (xy * (a, e) + (c, f)).astype(dtype, copy=False)
     return (xy @ matrix[:, :2].T + matrix[:, 2]).astype(dtype, copy=False)
 
 
@@ -132,7 +132,7 @@ def warp(
     channels = image.shape[2:]
     if halvings or max(image.shape[:2]) > LARGEST:
         left, top, right, bottom = _needed(matrix, out_wh, image.shape)
-        image = _padded(image[top:bottom, left:right])
+        image = image[top:bottom, left:right]
         for _ in range(halvings):
             image = _padded(_halved(image))
         matrix = compose(scaling(2**halvings), translation(left, top), matrix)
@@ -140,12 +140,12 @@ def warp(
     seen = cv2.warpAffine(
         image, centred, out_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(*border, 0)
     )
-    return seen if seen.shape[2:] == channels else cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB)
+    return cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB) if seen.shape[2:] == (4,) != channels else seen
 
 
 def _padded(image: np.ndarray) -> np.ndarray:
-    """RGB with a fourth channel of no meaning, unless it is large: OpenCV halves and warps four in less time than three."""
-    if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size <= MOST_PADDED:
+    """RGB bytes with a fourth channel of no meaning: OpenCV warps four in half the time of three."""
+    if image.dtype == np.uint8 and image.shape[2:] == (3,):
         return cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
     return image
 

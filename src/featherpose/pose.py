@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,8 @@ class Pose:
                 f"got {xy.shape} and {score.shape}"
             )
         box = None if self.box_xyxy is None else np.asarray(self.box_xyxy, dtype=np.float32).reshape(4)
-        if not all(np.isfinite(v).all() for v in (xy, score, self.pose_score, 0 if box is None else box)):
+        numbers = [self.pose_score, *([] if box is None else box.tolist())]
+        if not (np.isfinite(xy).all() and np.isfinite(score).all() and all(map(math.isfinite, numbers))):
             raise ValueError("a pose has a coordinate or score that is not a number")
         object.__setattr__(self, "xy", xy)
         object.__setattr__(self, "score", score)

@@ -353,28 +353,42 @@ class MoveNetCodec:
         focus_xy: a point in input pixels; None means the middle of the input. Maps that are not finite where they are
         read give joints or scores that are not finite.
         """
-        center, heatmap = maps["center"][0], maps["heatmap"]  # (H, W), (K, H, W)
-        joints, height, width = heatmap.shape
-        columns, rows = _indices(width, height)
-        if focus_xy is None:
-            weight = _focus(width, height, width / 2, height / 2, self.softening)
-        else:
-            weight = _focus(width, height, focus_xy[0] / self.stride, focus_xy[1] / self.stride, self.softening)
-        cy, cx = divmod(int((center * weight).argmax()), width)
+        row, column = self._nearest(maps["center"][0], focus_xy)
+        xy, score = self._joints_at(maps, [row], [column])
+        return xy[0], score[0], float(maps["center"][0, row, column])
 
-        expected = maps["regression"][:, :, cy, cx] + np.array([cx, cy], np.float32)  # (K, 2) cell indices
-        dx = (columns - expected[:, :1]) ** 2  # (K, W)
-        dy = (rows - expected[:, 1:]) ** 2  # (K, H)
-        weighted = dy[:, :, None] + dx[:, None, :]  # (K, H, W)
-        np.sqrt(weighted, out=weighted)
-        weighted += np.float32(self.softening)
-        np.divide(heatmap, weighted, out=weighted)
-        y, x = np.divmod(weighted.reshape(joints, -1).argmax(axis=1), width)
+    def _nearest(self, center: np.ndarray, focus_xy: tuple[float, float] | None) -> tuple[int, int]:
+        """(row, column) of the middle of the person nearest the focus, input pixels; None means the middle of the input."""
+        height, width = center.shape
+        x, y = (width / 2, height / 2) if focus_xy is None else (v / self.stride for v in focus_xy)
+        return divmod(int((center * _focus(width, height, x, y, self.softening)).argmax()), width)
+
+    def _joints_at(
+        self, maps: dict[str, np.ndarray], rows: list[int], columns: list[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Joints of the people whose middles are these N cells: (N, K, 2) input pixels and (N, K) scores."""
+        heatmap = maps["heatmap"]  # (K, H, W)
+        joints, height, width = heatmap.shape
+        across, down = _indices(width, height)
+        middle = np.array([columns, rows], np.float32).T[:, None]  # (N, 1, 2)
+        expected = maps["regression"][:, :, rows, columns].transpose(2, 0, 1) + middle  # (N, K, 2) cell indices
+        dx = (across - expected[..., :1]) ** 2  # (N, K, W)
+        dy = (down - expected[..., 1:]) ** 2  # (N, K, H)
+        weighted, best = np.empty_like(heatmap), np.empty((len(rows), joints), np.int64)
+        for n in range(len(rows)):  # one after the other, so that the maps stay in the processor's cache
+            np.add(dy[n, :, :, None], dx[n, :, None, :], out=weighted)
+            np.sqrt(weighted, out=weighted)
+            weighted += np.float32(self.softening)
+            np.divide(heatmap, weighted, out=weighted)
+            weighted.reshape(joints, -1).argmax(axis=1, out=best[n])
+        y, x = np.divmod(best, width)
         k = np.arange(joints)
-        xy = np.stack([x, y], axis=1).astype(np.float32) + maps["offset"][k, :, y, x]
+        xy = maps["offset"][k, :, y, x]
+        xy[..., 0] += x
+        xy[..., 1] += y
         if not np.isfinite(expected).all():  # else every cell is equally far, and the first one would pass for a joint
-            xy[~np.isfinite(expected).all(axis=1)] = np.nan
-        return xy * self.stride, heatmap[k, y, x].copy(), float(center[cy, cx])
+            xy[~np.isfinite(expected).all(axis=2)] = np.nan
+        return xy * self.stride, heatmap[k, y, x]
 
     def decode_batch(
         self, maps: dict[str, np.ndarray], focus_xy: np.ndarray | None = None
@@ -407,32 +421,14 @@ class MoveNetCodec:
         two peaks (featherpose.runtime.several suppresses such doubles).
         """
         center = maps["center"][0]  # (H, W)
-        height, width = center.shape
-        chosen = []  # (row, column), at most `limit`
-        if focus_xy is not None:
-            weight = _focus(width, height, focus_xy[0] / self.stride, focus_xy[1] / self.stride, self.softening)
-            chosen.append(divmod(int((center * weight).argmax()), width))
+        chosen = [] if focus_xy is None else [self._nearest(center, focus_xy)]  # (row, column), at most `limit`
         for row, column in _peaks(center, threshold, min_distance):
             if len(chosen) >= limit:
                 break
             if all((row - r) ** 2 + (column - c) ** 2 > min_distance**2 for r, c in chosen):
                 chosen.append((row, column))
-        people = [self._joints_from(maps, row, column) for row, column in chosen[:limit]]
-        if not people:
-            return (
-                np.zeros((0, self.joints, 2), np.float32),
-                np.zeros((0, self.joints), np.float32),
-                np.zeros(0, np.float32),
-            )
-        xy, score, pose_score = zip(*people, strict=True)
-        return np.stack(xy), np.stack(score), np.array(pose_score, np.float32)
-
-    def _joints_from(self, maps: dict[str, np.ndarray], row: int, column: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """`decode` of the person whose middle is a given cell: its centre map is made to hold that cell alone."""
-        center = np.zeros_like(maps["center"])
-        center[0, row, column] = 1.0
-        xy, score, _ = self.decode({**maps, "center": center})
-        return xy, score, float(maps["center"][0, row, column])
+        rows, columns = [row for row, _ in chosen[:limit]], [column for _, column in chosen[:limit]]
+        return *self._joints_at(maps, rows, columns), center[rows, columns]
 
 
 MAPS = ("center", "heatmap", "regression", "offset")
@@ -445,22 +441,23 @@ MOST_CELLS = 512
 
 def _peaks(values: np.ndarray, threshold: float, reach: float) -> list[tuple[int, int]]:
     """(row, column) of the cells of (H, W) values that reach the threshold and no cell within `reach` exceeds, best first."""
-    rows, columns = np.nonzero(values >= threshold)
-    best = np.argsort(-values[rows, columns], kind="stable")[:MOST_CELLS]
-    rows, columns = rows[best], columns[best]
-    rim, height = int(reach), values[rows, columns]
-    framed = np.pad(values, rim, constant_values=-np.inf)
-    top = np.ones(len(rows), bool)
-    for down, right in _steps(reach):
-        top &= height >= framed[rows + (rim + down), columns + (rim + right)]
-    return list(zip(rows[top].tolist(), columns[top].tolist(), strict=True))
+    height, width = values.shape
+    rim = int(reach)
+    framed = np.full((height + 2 * rim, width + 2 * rim), -np.inf, np.float32)
+    framed[rim : rim + height, rim : rim + width] = values
+    place = np.flatnonzero(framed >= threshold)
+    framed = framed.ravel()
+    place = place[np.argsort(-framed[place], kind="stable")[:MOST_CELLS]]
+    near = framed[place[:, None] + _steps(reach, width + 2 * rim)]  # (N, cells within reach)
+    rows, columns = np.divmod(place[(framed[place][:, None] >= near).all(axis=1)], width + 2 * rim)
+    return list(zip((rows - rim).tolist(), (columns - rim).tolist(), strict=True))
 
 
 @lru_cache(maxsize=8)
-def _steps(reach: float) -> list[tuple[int, int]]:
-    """(down, right) to every other cell within reach."""
+def _steps(reach: float, width: int) -> np.ndarray:
+    """From a cell to every other within reach, in a flat array whose rows have so many cells."""
     sides = range(-int(reach), int(reach) + 1)
-    return [(i, j) for i in sides for j in sides if 0 < i * i + j * j <= reach**2]
+    return np.array([i * width + j for i in sides for j in sides if 0 < i * i + j * j <= reach**2], np.int64)
 
 
 def _boxes(points: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -479,4 +476,5 @@ def _focus(width: int, height: int, x: float, y: float, softening: float) -> np.
     """(H, W) weights 1 / (distance to (x, y) in cells + softening), section 2.1 of the official decoding."""
     columns, rows = _indices(width, height)
     distance = np.sqrt((rows[:, None] - np.float32(y)) ** 2 + (columns[None, :] - np.float32(x)) ** 2)
-    return (1 / (distance + np.float32(softening))).astype(np.float32)
+    distance += np.float32(softening)
+    return np.divide(np.float32(1), distance, out=distance)

@@ -49,16 +49,20 @@ class Motion:
 
     def centre_at(self, timestamp: float) -> np.ndarray:
         """(2,) pixels: the middle of its joints at a later time, where the centre map should have a peak."""
-        xy = self.at(timestamp)
-        counts = counted(self.pose)
-        box = box_of_points(xy[counts] if counts.any() else xy)
-        return (box[:2] + box[2:]) / 2
+        xy = self.at(timestamp)[counted(self.pose)]
+        return (xy.min(axis=0) + xy.max(axis=0)) / 2
 
 
 def counted(pose: Pose, threshold: float = 0.2) -> np.ndarray:
     """(K,) bool: joints above a score; where fewer than two are, the better half."""
-    counts = pose.score > threshold
-    return counts if counts.sum() >= 2 else pose.score >= np.median(pose.score)
+    return _counted(pose.score, threshold)
+
+
+def _counted(score: np.ndarray, threshold: float = 0.2) -> np.ndarray:
+    """`counted` for scores (..., K)."""
+    counts = score > threshold
+    few = np.add.reduce(counts, axis=-1, keepdims=True) < 2
+    return np.where(few, score >= np.median(score, axis=-1, keepdims=True), counts) if few.any() else counts
 
 
 def size_of(pose: Pose) -> float:
@@ -67,9 +71,16 @@ def size_of(pose: Pose) -> float:
     Steadier than the box of the joints that count, which jumps when a leg's score passes a threshold. The 3 is that of
     joints spread evenly over a length (12 ** .5) less a little for arms at the side.
     """
-    weight = (pose.score + 1e-3)[:, None] / (pose.score + 1e-3).sum()
-    middle = (weight * pose.xy).sum(axis=0)
-    return max(SIZE_IN_DEVIATIONS * float(np.sqrt((weight * (pose.xy - middle) ** 2).sum())), 1.0)
+    return float(_sizes(pose.xy[None], pose.score[None])[0])
+
+
+def _sizes(xy: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """(N,) `size_of` of joints (N, K, 2) and scores (N, K)."""
+    weight = (score + 1e-3)[:, None]  # (N, 1, K)
+    weight /= weight.sum(axis=2, keepdims=True)
+    away = xy - weight @ xy
+    away *= away
+    return np.maximum(SIZE_IN_DEVIATIONS * np.sqrt((weight @ away).sum(axis=(1, 2))), 1.0)
 
 
 def evidence(pose: Pose) -> float:
@@ -78,7 +89,7 @@ def evidence(pose: Pose) -> float:
     Half, because of somebody before a web camera only the upper half is in the picture.
     """
     half = max(len(pose.score) // 2, 1)
-    return float(np.sort(pose.score)[-half:].mean())
+    return float(np.sort(pose.score)[-half:].sum()) / half
 
 
 def begin(pose: Pose, timestamp: float, colours: np.ndarray | None = None) -> Motion:
@@ -95,9 +106,8 @@ def moved_on(motion: Motion, pose: Pose, timestamp: float, colours: np.ndarray |
     both = both if both.any() else np.ones(len(both), bool)
     velocity = _median((pose.xy - motion.pose.xy)[both].astype(np.float64)) / dt
     share = dt / (dt + VELOCITY_SECONDS)
-    return replace(
-        motion,
-        pose=pose,
+    return Motion(
+        pose,
         size=motion.size + share * (size_of(pose) - motion.size),
         velocity=motion.velocity + share * (velocity - motion.velocity),
         seen_at=timestamp,
@@ -138,43 +148,56 @@ def matches(motions: Sequence[Motion], poses: Sequence[Pose], colours: np.ndarra
         return np.zeros((len(motions), len(poses)))
     value = _likenesses(motions, poses, timestamp)
     if clothes:
-        known = np.stack([NO_COLOURS if motion.colours is None else motion.colours for motion in motions])
-        value -= clothes * (1 - np.nan_to_num(colour_likeness(known[:, None], colours[None]), nan=1.0))
+        known = np.array([NO_COLOURS if motion.colours is None else motion.colours for motion in motions])
+        same = colour_likeness(known[:, None], colours[None])
+        value -= clothes * np.where(np.isnan(same), 0.0, 1 - same)
     return value
 
 
 def _likenesses(motions: Sequence[Motion], poses: Sequence[Pose], timestamp: float) -> np.ndarray:
     """(M, N): `likeness` of everybody with everybody."""
-    expected = np.stack([motion.at(timestamp) for motion in motions])[:, None]  # (M, 1, K, 2)
-    found = np.stack([pose.xy for pose in poses])[None]  # (1, N, K, 2)
+    expected = np.array([motion.at(timestamp) for motion in motions])[:, None]  # (M, 1, K, 2)
+    known = np.array([motion.pose.score for motion in motions])[:, None]
+    found, score = _arrays(poses)  # (N, K, 2), (N, K)
     first, growth, most = LIKENESS_REACH
-    unseen = np.array([max(timestamp - motion.seen_at, 0.0) for motion in motions])
-    size = np.array([motion.size for motion in motions])
+    size = np.array([motion.size for motion in motions])[:, None]
+    unseen = np.array([max(timestamp - motion.seen_at, 0.0) for motion in motions])[:, None]
     reach = np.minimum(first + growth * unseen, most) * size
-    score = np.stack([motion.pose.score for motion in motions])[:, None] * np.stack([pose.score for pose in poses])
-    joints = _oks(expected, found, score, reach[:, None], poses[0].skeleton)
-    mine = np.stack([counted(motion.pose) for motion in motions])[:, None]
-    theirs = np.stack([counted(pose) for pose in poses])[None]
+    joints = _oks(expected, found, known * score, reach, poses[0].skeleton)
+    mine, theirs = _counted(known), _counted(score)
     both = mine & theirs
     both = np.where(both.sum(axis=2, keepdims=True) >= 2, both, mine | theirs)
-    margin = 0.1 * size[:, None]
+    margin = 0.1 * size
     return (joints + _overlap(_boxes(expected, both, margin), _boxes(found, both, margin))) / 2
+
+
+def _arrays(poses: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (N, K, 2) and scores (N, K)."""
+    return np.array([pose.xy for pose in poses]), np.array([pose.score for pose in poses])
 
 
 def alike(poses: Sequence[Pose]) -> np.ndarray:
     """(N, N): OKS-like similarity of poses in one frame, in [0, 1], weighted by scores: are two of them one person?"""
-    xy, score = np.stack([pose.xy for pose in poses]), np.stack([pose.score for pose in poses])
-    size = np.array([size_of(pose) for pose in poses])
+    xy, score = _arrays(poses)
+    size = _sizes(xy, score)
     reach = np.minimum(size[:, None], size)
     return _oks(xy[:, None], xy[None], score[:, None] * score, reach, poses[0].skeleton)
 
 
 def _oks(a_xy: np.ndarray, b_xy: np.ndarray, scores: np.ndarray, size: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """(M, N): similarity of joints (..., K, 2), weighted by the roots of the products of their scores (M, N, K)."""
-    spread = 2 * np.array(skeleton.sigmas) * OKS_LENGTH * size[..., None]
-    near = np.exp(-((a_xy - b_xy) ** 2).sum(axis=-1) / (2 * spread**2))
+    spread = _spreads(skeleton) * size[..., None]
+    away = a_xy - b_xy
+    away *= away
+    near = np.exp(-(away[..., 0] + away[..., 1]) / (2 * spread**2))
     weight = np.sqrt(scores)
     return (near * weight).sum(axis=-1) / np.maximum(weight.sum(axis=-1), 1e-6)
+
+
+@lru_cache(maxsize=8)
+def _spreads(skeleton: Skeleton) -> np.ndarray:
+    """(K,) standard deviations of the joints in lengths of OKS, for a body of size 1."""
+    return 2 * np.array(skeleton.sigmas) * OKS_LENGTH
 
 
 def overlaps(xy: np.ndarray) -> np.ndarray:
@@ -191,14 +214,17 @@ def overlap(first_xy: np.ndarray, second_xy: np.ndarray, margin: float) -> float
 
 def _boxes(xy: np.ndarray, counts: np.ndarray, margin: np.ndarray) -> np.ndarray:
     """(M, N, 4): boxes around the joints that count, (..., K, 2) and (M, N, K), each grown by a margin (M, 1)."""
-    low = np.where(counts[..., None], xy, np.inf).min(axis=-2) - margin[..., None]
-    return np.concatenate([low, np.where(counts[..., None], xy, -np.inf).max(axis=-2) + margin[..., None]], axis=-1)
+    low = np.where(counts[..., None], xy, np.inf).min(axis=-2)
+    high = np.where(counts[..., None], xy, -np.inf).max(axis=-2)
+    return np.concatenate([low - margin[..., None], high + margin[..., None]], axis=-1)
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes (..., 4)."""
-    inner = np.prod(np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0.0), axis=-1)
-    area = np.prod(a[..., 2:] - a[..., :2], axis=-1) + np.prod(b[..., 2:] - b[..., :2], axis=-1)
+    inner = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0.0)
+    inner = inner[..., 0] * inner[..., 1]
+    first, second = a[..., 2:] - a[..., :2], b[..., 2:] - b[..., :2]
+    area = first[..., 0] * first[..., 1] + second[..., 0] * second[..., 1]
     return inner / np.maximum(area - inner, 1e-9)
 
 
@@ -226,35 +252,39 @@ def colours_of(image: np.ndarray, poses: Sequence[Pose], threshold: float = 0.2)
     """
     if not poses:
         return np.zeros((0, *NO_COLOURS.shape))
-    weight, corners = _places(poses[0].skeleton)
-    xy, counts = np.stack([pose.xy for pose in poses]), np.stack([pose.score for pose in poses]) > threshold
-    whole = np.stack([counts[:, some].all(axis=1) & (len(some) > 0) for some in corners], axis=1)  # (N, 4)
+    weight, corners, known = _places(poses[0].skeleton)
+    xy, score = _arrays(poses)
+    whole = (known & ~((score <= threshold) @ corners))[..., None]  # (N, 4, 1): none of its corners is missing
     place = np.floor(weight @ xy).astype(np.int64).reshape(len(poses), len(CLOTHES), GRID * GRID, 2)
-    inside = ((place >= 0) & (place < (image.shape[1], image.shape[0]))).all(axis=3) & whole[..., None]
+    x, y = place[..., 0], place[..., 1]
+    inside = (x >= 0) & (x < image.shape[1]) & (y >= 0) & (y < image.shape[0]) & whole
     number = inside.sum(axis=2)[..., None]
-    place = np.where(inside[..., None], place, 0)
-    seen = np.where(inside[..., None], image[place[..., 1], place[..., 0]], 0).sum(axis=2)  # (N, 4, 3)
+    seen = (image[np.where(inside, y, 0), np.where(inside, x, 0)] * inside[..., None]).sum(axis=2)  # (N, 4, 3)
     return np.where(number > 0, seen / (255.0 * np.maximum(number, 1)), np.nan)
 
 
 @lru_cache(maxsize=8)
-def _places(skeleton: Skeleton) -> tuple[np.ndarray, tuple[list[int], ...]]:
-    """(4 x 16, K) shares of the joints in each point that is looked at, and the joints of each part; none: unknown."""
+def _places(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `colours_of` looks at on a skeleton.
+
+    (4 x 16, K) shares of the joints in each point; (K, 4) bool, the joints that a part needs; (4,) bool, whether the
+    skeleton has them.
+    """
     place = {canonical_joint_name(name): k for k, name in enumerate(skeleton.joints)}
-    weight, corners = np.zeros((len(CLOTHES), GRID, GRID, len(skeleton))), []
+    weight = np.zeros((len(CLOTHES), GRID, GRID, len(skeleton)))
+    known = np.array([all(name in place for name in names) for *names, _ in CLOTHES])
     across, down = np.linspace(0.2, 0.8, GRID)[:, None], np.linspace(0.0, 1.0, GRID)[None, :]
-    for part, (*names, (first, last)) in zip(weight, CLOTHES, strict=True):
-        corners.append([place[name] for name in names] if all(name in place for name in names) else [])
+    for part, (*names, (first, last)), whole in zip(weight, CLOTHES, known, strict=True):
         low = first + (last - first) * down
         shares = ((1 - low) * (1 - across), (1 - low) * across, low * (1 - across), low * across)
-        for k, share in zip(corners[-1], shares, strict=False):
-            part[..., k] += share
-    return weight.reshape(-1, len(skeleton)), tuple(corners)
+        for name, share in zip(names if whole else (), shares, strict=False):
+            part[..., place[name]] += share
+    return weight.reshape(-1, len(skeleton)), (weight > 0).any(axis=(1, 2)).T, known
 
 
 def colour_likeness(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(...) in [0, 1]: how like two people's clothes (..., 4, 3) are; NaN where no part of both was seen."""
-    squared = ((first - second) ** 2).mean(axis=-1)
+    squared = ((first - second) ** 2).sum(axis=-1) / 3
     known = ~np.isnan(squared)
     number = known.sum(axis=-1)
     apart = np.where(known, squared, 0.0).sum(axis=-1) / np.maximum(number, 1)

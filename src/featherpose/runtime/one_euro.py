@@ -98,10 +98,10 @@ class OneEuro:
         self._speed += alpha(setting["derivative_cutoff"], dt) * (speed - self._speed)
         pace = np.abs(self._speed)
         if setting["joint_speed"]:
-            pace = np.linalg.norm(self._speed, axis=1, keepdims=True)  # (K, 1)
+            pace = np.sqrt((pace * pace).sum(axis=1, keepdims=True))  # (K, 1)
         cutoff = setting["min_cutoff"] + setting["beta"] * pace ** setting["power"]
         if setting["by_score"] and score is not None:
-            cutoff = cutoff * np.clip(np.asarray(score, np.float64), 1e-3, 1)[:, None] ** setting["by_score"]
+            cutoff = cutoff * np.minimum(np.maximum(score, 1e-3), 1.0)[:, None] ** setting["by_score"]
         step = xy - self._smooth
         if setting["limit"] is not None:
             threshold = (setting["limit"][0] + setting["limit"][1] * pace) * size

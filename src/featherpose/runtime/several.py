@@ -48,12 +48,10 @@ def look_several(
     maps = {name: values[0] for name, values in outputs.items()}
     focus = None if focus_xy is None else tuple(transform(to_input, np.asarray(focus_xy, np.float64)))
     xy, score, pose_score = predictor._codec.decode_several(maps, limit, threshold=threshold, focus_xy=focus)
-    to_photo = invert(to_input)
-    poses = [
-        Pose(transform(to_photo, xy[n].astype(np.float64)), score[n], spec.skeleton, float(pose_score[n]), region_xyxy)
-        for n in range(len(xy))
-    ]
-    return without_doubles(poses)
+    xy = transform(invert(to_input), xy.astype(np.float64))
+    return without_doubles(
+        [Pose(xy[n], score[n], spec.skeleton, float(pose_score[n]), region_xyxy) for n in range(len(xy))]
+    )
 
 
 def without_doubles(poses: Sequence[Pose], double: float = DOUBLE) -> list[Pose]:
@@ -78,6 +76,10 @@ def assign(value: np.ndarray, least: float) -> list[tuple[int, int]]:
         return []
     if rows > columns:
         return sorted((row, column) for column, row in assign(value.T, least))
+    best = value.argmax(axis=1).tolist()
+    wanted = [(row, column) for row, column in enumerate(best) if value[row, column] >= least]
+    if len({column for _, column in wanted}) == len(wanted):  # each row can have its best: no sum is larger
+        return wanted
     # Pairs below `least` are worth nothing, so that they never push a good pair out.
     cost = -np.where(value >= least, value, 0.0)
     row_price, column_price = np.zeros(rows + 1), np.zeros(columns + 1)
@@ -112,7 +114,7 @@ def clothes_of(image: np.ndarray, poses: Sequence[Pose]) -> tuple[np.ndarray, li
     seen = colours_of(image, poses)
     if len(poses) < 2:
         return seen, list(seen)
-    crowded = (overlaps(np.stack([pose.xy for pose in poses])) >= FREE).sum(axis=1) > 1
+    crowded = (overlaps(np.array([pose.xy for pose in poses])) >= FREE).sum(axis=1) > 1
     return seen, [None if near else colours for colours, near in zip(seen, crowded, strict=True)]
 
 

@@ -6,11 +6,13 @@ pictures depend on. All boxes are squares (x1, y1, x2, y2) in photo pixels and m
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from featherpose.geometry import box_of_points
 from featherpose.pose import Pose
-from featherpose.skeletons import canonical_joint_name
+from featherpose.skeletons import Skeleton, canonical_joint_name
 
 SHOULDERS = ("left_shoulder", "right_shoulder")
 HIPS = ("left_hip", "right_hip")
@@ -35,13 +37,12 @@ def smart_crop(pose: Pose, size_wh: tuple[int, int], joint_threshold: float = 0.
     do; that part is our own, a guess.
     """
     counts = pose.score > joint_threshold
-    place = {canonical_joint_name(name): k for k, name in enumerate(pose.skeleton.joints)}
-    if all(name in place for name in (*SHOULDERS, *HIPS)):
-        shoulders, hips = [place[name] for name in SHOULDERS], [place[name] for name in HIPS]
+    shoulders, hips = _torso(pose.skeleton)
+    if shoulders and hips:
         if not (counts[shoulders].any() and counts[hips].any()):
             return whole_frame(size_wh)
         centre = pose.xy[hips].mean(axis=0, dtype=np.float64)
-        torso = np.abs(pose.xy[shoulders + hips] - centre).max()
+        torso = np.abs(pose.xy[[*shoulders, *hips]] - centre).max()
     else:
         if not counts.any() or counts.sum() < len(counts) / 2:
             return whole_frame(size_wh)
@@ -49,9 +50,17 @@ def smart_crop(pose: Pose, size_wh: tuple[int, int], joint_threshold: float = 0.
         centre, torso = (box[:2] + box[2:]) / 2, 0.0
     body = np.abs(pose.xy[counts] - centre).max()
 
-    size = np.array(size_wh, dtype=np.float64)
-    to_border = np.concatenate([centre, size - centre]).max()
-    half = min(max(TORSO_MARGIN * torso, BODY_MARGIN * body), to_border)
-    if half > size.max() / 2 or half < SMALLEST_HALF:
+    (width, height), (x, y) = size_wh, centre.tolist()
+    half = min(max(TORSO_MARGIN * float(torso), BODY_MARGIN * float(body)), max(x, y, width - x, height - y))
+    if half > max(width, height) / 2 or half < SMALLEST_HALF:
         return whole_frame(size_wh)
-    return np.concatenate([centre - half, centre + half])
+    return np.array([x - half, y - half, x + half, y + half])
+
+
+@lru_cache(maxsize=8)
+def _torso(skeleton: Skeleton) -> tuple[list[int], list[int]]:
+    """Indices of the shoulders and of the hips; nothing for a skeleton that lacks one of the four."""
+    place = {canonical_joint_name(name): k for k, name in enumerate(skeleton.joints)}
+    if not all(name in place for name in (*SHOULDERS, *HIPS)):
+        return [], []
+    return [place[name] for name in SHOULDERS], [place[name] for name in HIPS]
