@@ -57,6 +57,8 @@ CODEC_CASES = {
     "stride 8": {"stride": 8, "input_size": (192, 160)},
     "stride 2": {"stride": 2, "input_size": (64, 96), "curve": "exponential"},
     "stride 1": {"stride": 1, "input_size": (40, 24), "joints": 5},
+    "votes of 9 cells": {"vote_radius": 1},
+    "votes of 25 cells": {"vote_radius": 2, "offset_radius": 2},
     "no surroundings": {"regression_radius": 0, "offset_radius": 0},
     "wide surroundings": {"regression_radius": 4, "offset_radius": 3},
     "wide curves": {"sigma_scale": 0.2, "sigma_range": (1, 6)},
@@ -138,6 +140,19 @@ def test_joints_outside_the_picture_are_expected_there_but_drawn_nowhere():
     found, score, _ = codec.decode(maps)
     assert np.abs(found[:2] - xy[0, :2]).max() < CLOSE
     assert score[2] == 0
+
+
+def test_votes_by_hand():
+    codec = MoveNetCodec((48, 48), joints=1, vote_radius=1)
+    shapes = {"center": (1,), "heatmap": (1,), "regression": (1, 2), "offset": (1, 2)}
+    maps = {name: np.zeros((*shape, 12, 12), np.float32) for name, shape in shapes.items()}
+    maps["center"][0, 6, 6] = 1
+    maps["heatmap"][0, 6, 6], maps["heatmap"][0, 6, 7], maps["heatmap"][0, 3, 3] = 0.9, 0.3, 0.5  # the last is too far
+    maps["offset"][0, 0, 6, 6], maps["offset"][0, 0, 6, 7] = 0.25, -0.5
+    xy, score, _ = codec.decode(maps)
+    # weights .81 and .09: x = (.81 * 6.25 + .09 * 6.5) / .9 = 6.275 cells, y = 6
+    assert xy.tolist() == [[pytest.approx(4 * 6.275, abs=1e-3), pytest.approx(24, abs=1e-3)]]
+    assert score.tolist() == [pytest.approx(0.9)]
 
 
 @pytest.mark.parametrize(("x", "y"), [(64, 10), (10, 64), (-0.001, 10), (10, -0.001)])

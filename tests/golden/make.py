@@ -17,7 +17,7 @@ MARGIN = 1e-4
 """How much better, relatively, the best cell must be than the next one: a decoder in float32 cannot tell less apart."""
 
 
-def naive_decode(maps, stride, focus_xy=None, softening=1.8):
+def naive_decode(maps, stride, focus_xy=None, softening=1.8, vote_radius=0):
     """Joints (K lists of x, y), their scores, the pose score, and by what share each choice of a cell was clear.
 
     maps: nested lists or arrays, center (1, H, W), heatmap (K, H, W), regression and offset (K, 2, H, W), x before y.
@@ -45,7 +45,13 @@ def naive_decode(maps, stride, focus_xy=None, softening=1.8):
         y = regression[k][1][row][column] + row
         i, j, lead = best(heatmap[k], x, y)
         leads.append(lead)
-        xy.append([(j + offset[k][0][i][j]) * stride, (i + offset[k][1][i][j]) * stride])
+        votes = []  # weight, x, y
+        for row_ in range(max(0, i - vote_radius), min(height, i + vote_radius + 1)):
+            for column_ in range(max(0, j - vote_radius), min(width, j + vote_radius + 1)):
+                weight = heatmap[k][row_][column_] ** 2 + 1e-12 if vote_radius else 1
+                votes.append((weight, column_ + offset[k][0][row_][column_], row_ + offset[k][1][row_][column_]))
+        total = sum(vote[0] for vote in votes)
+        xy.append([sum(vote[0] * vote[axis] for vote in votes) / total * stride for axis in (1, 2)])
         score.append(heatmap[k][i][j])
     return xy, score, center[row][column], min(leads)
 
@@ -95,7 +101,7 @@ def flat(rng, joints, width, height):
 
 
 CASES = (
-    # name, maker, joints, (width, height) in cells, stride, focus in input pixels or None
+    # name, maker, joints, (width, height) in cells, stride, focus in input pixels or None, radius of votes if any
     ("noise, 3 joints", noise, 3, (12, 12), 4, None),
     ("noise, focus at the top left", noise, 3, (12, 12), 4, (0.0, 0.0)),
     ("noise, wide grid, stride 8", noise, 3, (16, 8), 8, None),
@@ -107,16 +113,19 @@ CASES = (
     ("one joint, one cell high", noise, 1, (12, 1), 4, None),
     ("two people, 17 joints", peaks, 17, (12, 12), 4, (14.0, 24.0)),
     ("noise, 17 joints", noise, 17, (12, 12), 4, None),
+    ("noise, votes of 9 cells", noise, 3, (12, 12), 4, None, 1),
+    ("two people, votes of 25 cells", peaks, 3, (12, 12), 4, None, 2),
+    ("votes at the rim of the picture", outside, 3, (12, 10), 8, None, 2),
 )
 
 
-def make_case(name, maker, joints, size, stride, focus_xy):
+def make_case(name, maker, joints, size, stride, focus_xy, vote_radius=0):
     """One case, drawn anew until no choice of a cell is close."""
     width, height = size
     for attempt in range(1000):
         rng = np.random.default_rng([len(name), joints, width, height, attempt])
         maps = {key: values.round(3) for key, values in maker(rng, joints, width, height).items()}
-        xy, score, pose_score, lead = naive_decode(maps, stride, focus_xy)
+        xy, score, pose_score, lead = naive_decode(maps, stride, focus_xy, vote_radius=vote_radius)
         if lead > MARGIN:
             break
     else:
@@ -127,6 +136,7 @@ def make_case(name, maker, joints, size, stride, focus_xy):
         "grid_wh": [width, height],
         "stride": stride,
         "softening": 1.8,
+        "vote_radius": vote_radius,
         "focus_xy": focus_xy,
         "maps": {key: [_short(v) for v in values.ravel().tolist()] for key, values in maps.items()},
         "expected": {

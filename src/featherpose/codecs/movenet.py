@@ -62,6 +62,10 @@ class MoveNetCodec:
     """Heatmap weight inside a person's box for joints that the set labels but this person has no label for."""
     softening: float = 1.8
     """Cells added to a distance before dividing by it (read from the official graph)."""
+    vote_radius: int = 0
+    """Decoding: all cells this near the best one say where the joint is, each by its own offset, and count by the square of
+    their heatmap (after the Hough voting of PersonLab, Papandreou et al., ECCV 2018). 0: the best cell alone, as the
+    official graph does. Not more than the `offset_radius` that the network was trained with."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", tuple(int(v) for v in self.input_size))
@@ -69,7 +73,7 @@ class MoveNetCodec:
         for value, choices, name in ((self.curve, CURVES, "curve"), (self.center, CENTERS, "center")):
             if value not in choices:
                 raise ValueError(f"codec movenet: unknown {name} '{value}'{did_you_mean(value, choices)}")
-        for name, low in (("joints", 1), ("stride", 1), ("regression_radius", 0), ("offset_radius", 0)):
+        for name, low in (("joints", 1), ("stride", 1), ("regression_radius", 0), ("offset_radius", 0), ("vote_radius", 0)):
             value = getattr(self, name)
             if value != int(value) or value < low:
                 raise ValueError(f"codec movenet: {name} must be a whole number, at least {low}, got {value}")
@@ -383,12 +387,29 @@ class MoveNetCodec:
             weighted.reshape(joints, -1).argmax(axis=1, out=best[n])
         y, x = np.divmod(best, width)
         k = np.arange(joints)
-        xy = maps["offset"][k, :, y, x]
-        xy[..., 0] += x
-        xy[..., 1] += y
+        if self.vote_radius:
+            xy = self._vote(heatmap, maps["offset"], y, x)
+        else:
+            xy = maps["offset"][k, :, y, x]
+            xy[..., 0] += x
+            xy[..., 1] += y
         if not np.isfinite(expected).all():  # else every cell is equally far, and the first one would pass for a joint
             xy[~np.isfinite(expected).all(axis=2)] = np.nan
         return xy * self.stride, heatmap[k, y, x]
+
+    def _vote(self, heatmap: np.ndarray, offset: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(N, K, 2) cells: the mean of what the cells around rows y, columns x (N, K) say, by the square of the heatmap."""
+        joints, height, width = heatmap.shape
+        steps = np.arange(-self.vote_radius, self.vote_radius + 1)
+        rows, columns = y[..., None, None] + steps[:, None], x[..., None, None] + steps  # (N, K, S, 1), (N, K, 1, S)
+        inside = ((rows >= 0) & (rows < height)) & ((columns >= 0) & (columns < width))
+        place = np.clip(rows, 0, height - 1) * width + np.clip(columns, 0, width - 1)  # (N, K, S, S)
+        k = np.arange(joints)[:, None, None]
+        weight = (heatmap.reshape(joints, -1)[k, place] ** 2 + VOTE_FLOOR) * inside
+        weight /= weight.sum(axis=(2, 3), keepdims=True)
+        offset = offset.reshape(joints, 2, -1)
+        votes = columns + offset[k, 0, place], rows + offset[k, 1, place]
+        return np.stack([(weight * vote).sum(axis=(2, 3), dtype=np.float32) for vote in votes], axis=-1)
 
     def decode_batch(
         self, maps: dict[str, np.ndarray], focus_xy: np.ndarray | None = None
@@ -434,6 +455,9 @@ class MoveNetCodec:
 MAPS = ("center", "heatmap", "regression", "offset")
 """The maps a network of this kind returns, in the order of an exported graph's outputs."""
 
+
+VOTE_FLOOR = np.float32(1e-12)
+"""Added to the weight of every vote, so that cells without any score still have a mean."""
 
 MOST_CELLS = 512
 """Cells of the centre map that are looked at for peaks; people fill some ten each."""

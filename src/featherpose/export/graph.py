@@ -16,7 +16,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from featherpose.codecs.movenet import MAPS, MoveNetCodec, _focus
+from featherpose.codecs.movenet import MAPS, VOTE_FLOOR, MoveNetCodec, _focus
 from featherpose.models.layers import ConvNorm
 
 DECODED = ("joints", "pose_score")
@@ -64,7 +64,8 @@ class Decoder(nn.Module):
     def __init__(self, codec: MoveNetCodec):
         super().__init__()
         width, height = codec.grid
-        self.width, self.stride, self.softening = width, codec.stride, codec.softening
+        self.width, self.height, self.stride, self.softening = width, height, codec.stride, codec.softening
+        self.vote_radius = codec.vote_radius
         self.register_buffer("columns", torch.arange(width, dtype=torch.float32), persistent=False)
         self.register_buffer("rows", torch.arange(height, dtype=torch.float32), persistent=False)
         focus = _focus(width, height, width / 2, height / 2, codec.softening).reshape(-1)
@@ -93,8 +94,26 @@ class Decoder(nn.Module):
     def xy(self, maps: dict[str, Tensor], cell: Tensor) -> Tensor:
         """Joints (B, K, 2) in input pixels, for the cell (B, K, 1) of each."""
         batch, joints = cell.shape[:2]
+        if self.vote_radius:
+            return self._vote(maps, cell) * self.stride
         inside = maps["offset"].flatten(3).gather(3, cell[:, :, None].expand(batch, joints, 2, 1))[:, :, :, 0]
         return (self._column_row(cell) + inside) * self.stride
+
+    def _vote(self, maps: dict[str, Tensor], cell: Tensor) -> Tensor:
+        """`MoveNetCodec._vote`: joints (B, K, 2) in cells, for the best cell (B, K, 1) of each."""
+        batch, joints = cell.shape[:2]
+        steps = torch.arange(-self.vote_radius, self.vote_radius + 1)
+        down, right = (s.reshape(-1).float() for s in torch.meshgrid(steps, steps, indexing="ij"))  # (S,), floats
+        place = self._column_row(cell)  # (B, K, 2)
+        columns, rows = place[..., :1] + right, place[..., 1:] + down  # (B, K, S)
+        inside = (columns >= 0) & (columns < self.width) & (rows >= 0) & (rows < self.height)
+        index = (rows.clamp(0, self.height - 1) * self.width + columns.clamp(0, self.width - 1)).long()
+        weight = (maps["heatmap"].flatten(2).gather(2, index) ** 2 + float(VOTE_FLOOR)) * inside
+        weight = weight / weight.sum(dim=2, keepdim=True)
+        size = (batch, joints, 2, index.shape[2])
+        way = maps["offset"].flatten(3).gather(3, index[:, :, None].expand(size))  # (B, K, 2, S)
+        votes = torch.stack([columns, rows], dim=2) + way
+        return (weight[:, :, None] * votes).sum(dim=3)
 
     def _column_row(self, cell: Tensor) -> Tensor:
         """(..., 1) int64 cells to (..., 2) float32 = column, row. By float division, exact here: a graph's integer

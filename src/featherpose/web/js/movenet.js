@@ -5,10 +5,11 @@
  *
  * maps: flat row-major arrays, center (H, W), heatmap (K, H, W), regression and offset (K, 2, H, W), x before y.
  * grid: [W, H] cells. stride: input pixels per cell. focus: a point in input pixels; null means the middle of the input.
+ * voteRadius: cells around the best one whose offsets count too.
  */
-export function decode(maps, { grid, joints, stride = 4, softening = 1.8, focus = null }) {
+export function decode(maps, { grid, joints, stride = 4, softening = 1.8, voteRadius = 0, focus = null }) {
   const chosen = focusCell(maps, grid, stride, softening, focus);
-  return jointsFrom(maps, chosen, { grid, joints, stride, softening });
+  return jointsFrom(maps, chosen, { grid, joints, stride, softening, voteRadius });
 }
 
 /**
@@ -19,7 +20,7 @@ export function decode(maps, { grid, joints, stride = 4, softening = 1.8, focus 
  */
 export function decodeSeveral(
   maps,
-  { grid, joints, limit, stride = 4, softening = 1.8, threshold = 0.1, minDistance = 2, focus = null },
+  { grid, joints, limit, stride = 4, softening = 1.8, voteRadius = 0, threshold = 0.1, minDistance = 2, focus = null },
 ) {
   const [width] = grid;
   const apart = (a, b) => ((a % width) - (b % width)) ** 2 + (Math.floor(a / width) - Math.floor(b / width)) ** 2;
@@ -28,7 +29,7 @@ export function decodeSeveral(
     if (chosen.length >= limit) break;
     if (chosen.every((other) => apart(cell, other) > minDistance ** 2)) chosen.push(cell);
   }
-  return chosen.slice(0, limit).map((cell) => jointsFrom(maps, cell, { grid, joints, stride, softening }));
+  return chosen.slice(0, limit).map((cell) => jointsFrom(maps, cell, { grid, joints, stride, softening, voteRadius }));
 }
 
 const MOST_CELLS = 512; // of the centre map that are looked at for peaks
@@ -48,7 +49,7 @@ function focusCell({ center }, [width, height], stride, softening, focus) {
 }
 
 /** The joints of the person whose middle is a given cell. */
-function jointsFrom(maps, chosen, { grid: [width, height], joints, stride, softening }) {
+function jointsFrom(maps, chosen, { grid: [width, height], joints, stride, softening, voteRadius }) {
   const cells = width * height;
   const row = Math.floor(chosen / width);
   const column = chosen - row * width;
@@ -59,15 +60,29 @@ function jointsFrom(maps, chosen, { grid: [width, height], joints, stride, softe
     const x = maps.regression[2 * k * cells + chosen] + column; // expected place, cell indices
     const y = maps.regression[(2 * k + 1) * cells + chosen] + row;
     const cell = nearestPeak(maps.heatmap, k * cells, width, height, x, y, softening);
-    const cellRow = Math.floor(cell / width);
     const known = Number.isFinite(x) && Number.isFinite(y); // else every cell is equally far
-    xy.push([
-      known ? (cell - cellRow * width + maps.offset[2 * k * cells + cell]) * stride : NaN,
-      known ? (cellRow + maps.offset[(2 * k + 1) * cells + cell]) * stride : NaN,
-    ]);
+    xy.push(known ? vote(maps, k, cell, width, height, voteRadius).map((cells) => cells * stride) : [NaN, NaN]);
     score.push(maps.heatmap[k * cells + cell]);
   }
   return { xy, score, poseScore: maps.center[chosen] };
+}
+
+/** [x, y] in cells: the mean of what the cells around the best one say, by the square of their heatmap. */
+function vote({ heatmap, offset }, k, best, width, height, radius) {
+  const cells = width * height;
+  const bestRow = Math.floor(best / width);
+  const bestColumn = best - bestRow * width;
+  let [total, x, y] = [0, 0, 0];
+  for (let row = Math.max(0, bestRow - radius); row <= Math.min(height - 1, bestRow + radius); row++) {
+    for (let column = Math.max(0, bestColumn - radius); column <= Math.min(width - 1, bestColumn + radius); column++) {
+      const cell = row * width + column;
+      const weight = radius === 0 ? 1 : heatmap[k * cells + cell] ** 2 + 1e-12;
+      total += weight;
+      x += weight * (column + offset[2 * k * cells + cell]);
+      y += weight * (row + offset[(2 * k + 1) * cells + cell]);
+    }
+  }
+  return [x / total, y / total];
 }
 
 /** The first cell with the largest value / (distance to (x, y) + softening), counted from `start`. */

@@ -59,6 +59,7 @@ function checkedSpec(facts, name) {
     outputs: facts.outputs,
     stride: facts.codec?.stride ?? 4, // the codec's own defaults
     softening: facts.codec?.softening ?? 1.8,
+    voteRadius: facts.codec?.vote_radius ?? 0,
     jointThreshold: facts.joint_threshold,
     poseThreshold: facts.pose_threshold,
     provenance: facts.provenance ?? {},
