@@ -7,7 +7,7 @@ import os
 import cv2
 import numpy as np
 import pytest
-from colour_model import write_colour_model
+from colour_model import dots, write_colour_model
 from video_clips import cut_clip, dot_frames, dot_joints, read_frames, read_times, turn_clip, write_clip
 
 from featherpose import cli
@@ -96,6 +96,19 @@ def test_a_person_is_followed_into_video_rows_and_facts(model, here, capsys):
     assert facts["model"]["name"] == "colours" and facts["frames"] == 30 and facts["ended_by"] == "its end"
     out = capsys.readouterr().out
     assert "30 frames (1.2 s) done" in out and "found in 30, uncertain in 0, lost in 0" in out and "slowest:" in out
+
+
+def test_several_people_come_under_their_numbers(model, here, capsys):
+    places = {1: [(28, 20), (28, 36), (28, 52)], 2: [(100, 68), (100, 84), (100, 100)]}  # in the middle of cells
+    frame = dots((128, 128), *((k, x - 4, y - 4, 8) for person in places.values() for k, (x, y) in enumerate(person)))
+    write_clip(here / "clip.mp4", [frame] * 10 + [np.zeros_like(frame)])
+    assert cli.run(["video", "clip.mp4", "--model", model, "--people", "3"]) == 0
+    assert sorted(path.name for path in (here / "featherpose-out").iterdir()) == RESULTS
+    rows = _rows()
+    for row in rows[:10]:
+        assert {one["person"]: [(j["x"], j["y"]) for j in one["joints"].values()] for one in row["people"]} == places
+    assert rows[10] == {"frame": 10, "time": 0.4, "state": "lost", "people": []}
+    assert "somebody in 10, nobody in 1" in capsys.readouterr().out and _about()["options"]["people"] == 3
 
 
 def test_a_turned_clip_is_followed_the_right_way_up(model, here):
@@ -247,6 +260,7 @@ ERRORS = {
     "a photo": (["photo.png"], "photo.png: is a photo, not a video; featherpose predict takes photos"),
     "a point of one number": (["clip.mp4", "--point", "3"], "--point must be X,Y in photo pixels"),
     "point and box": (["clip.mp4", "--box", "1,2,3,4", "--point", "1,1"], "give --point or --box, not both"),
+    "people and point": (["clip.mp4", "--people", "2", "--point", "1,1"], "give --people, or --point or --box of one"),
     "a point outside": (["clip.mp4", "--point", "500,1"], "the point (500, 1) lies outside"),
     "a threshold above 1": (["clip.mp4", "--threshold", "2"], "--threshold must lie in [0, 1], got 2"),
     "an end before the start": (["clip.mp4", "--start", "2", "--end", "1"], "the end must lie behind the start"),

@@ -230,6 +230,22 @@ def _always(pose):
     return track
 
 
+def test_a_mirror_moves_everybody():
+    sink = FakeSink()
+    run_video(FakeSource([_frame(0)]), _always({2: _pose(1.0)}), [sink], mirror=True)
+    (seen,) = sink.seen
+    assert seen.pose is None and seen.people[2].xy.tolist() == [[5, 1], [4, 2], [3, 3]]
+
+
+def test_a_persons_number_stands_in_the_picture():
+    image = np.zeros((360, 640, 3), np.uint8)
+    pose = Pose(np.array([[100, 200], [120, 220], [140, 240]]), np.array([0.9, 0.8, 0.7]), COLOURS)
+    one, two = (draw_seen(Seen(Frame(0, 0.0, image, 0.1), None, "found", {n: pose}), 0.2) for n in (1, 2))
+    where = np.argwhere((one != two).any(axis=2))
+    assert len(where) and (where.max(axis=0) < (200, 140)).all() and (where.min(axis=0) > (150, 90)).all()
+    assert not image.any()
+
+
 def test_mirroring_twice_changes_nothing():
     pose = _pose(2.5, (1, 0, 4, 4))
     again = mirrored(mirrored(pose, 6), 6)
@@ -246,7 +262,7 @@ def test_a_state_that_is_not_found_is_written_into_the_picture():
 
 
 def _tables(folder):
-    return TableWriter(folder / "a.jsonl", folder / "a.csv", COLOURS)
+    return TableWriter(folder / "a.jsonl", folder / "a.csv")
 
 
 def test_a_row_holds_the_frame_its_time_and_every_joint():
@@ -282,6 +298,21 @@ def test_tables_hold_a_line_per_frame_and_a_row_per_joint(tmp_path):
         "",
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.jsonl"]
+
+
+def test_tables_of_several_people_hold_their_numbers(tmp_path):
+    tables = TableWriter(tmp_path / "a.jsonl", tmp_path / "a.csv", several=True)
+    tables.write(Seen(_frame(0), None, "found", {1: _pose(1.5), 3: _pose(2.5)}))
+    tables.write(Seen(_frame(1), None, "lost", {}))
+    tables.finish()
+    first, second = (json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines())
+    assert [(one["person"], one["joints"]["red"]["x"]) for one in first["people"]] == [(1, 1.5), (3, 2.5)]
+    assert second == {"frame": 1, "time": 0.1, "state": "lost", "people": []}
+    rows = (tmp_path / "a.csv").read_bytes().decode().split("\r\n")
+    assert rows[0] == "frame,time,state,person,pose_score,x1,y1,x2,y2,joint,x,y,score"
+    assert rows[1] == "0,0.0,found,1,0.7,0.0,0.0,4.0,4.0,red,1.5,1.0,0.9"
+    assert rows[4] == "0,0.0,found,3,0.7,0.0,0.0,4.0,4.0,red,2.5,1.0,0.9"
+    assert rows[7:] == ["1,0.1,lost,,,,,,,,,,", ""]
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["JSON lines", "CSV"])

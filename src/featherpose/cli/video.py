@@ -1,4 +1,4 @@
-"""`featherpose video`: one person followed through a video file, a URL or a camera."""
+"""`featherpose video`: one person, or several, followed through a video file, a URL or a camera."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ def video(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("featherpose-out"),
     point: Annotated[str | None, typer.Option(metavar="X,Y", help="Follow the person nearest this point.")] = None,
     box: Annotated[str | None, typer.Option(metavar="X1,Y1,X2,Y2", help="Follow the person in this box.")] = None,
+    people: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Follow up to N people, each under a number that stays.")
+    ] = None,
     smoothing: Annotated[bool, typer.Option(help="Take the jitter out of the joints.")] = True,
     start: Annotated[float, typer.Option(help="Seconds to begin at.")] = 0.0,
     end: Annotated[float | None, typer.Option(help="Seconds to end at.")] = None,
@@ -33,13 +36,15 @@ def video(
     threads: Annotated[int, typer.Option(help="Threads for the network.")] = 1,
     threshold: Annotated[float | None, typer.Option(help="Draw joints from this score on, not the model's.")] = None,
 ) -> None:
-    """Follow one person through a video: the one nearest the middle of the first frame, or --point, or --box.
+    """Follow one person through a video: the one nearest the middle of the first frame, or --point, or --box; or
+    several with --people.
 
     Writes NAME.pose.mp4 (H.264, the sound kept), NAME.poses.jsonl, NAME.poses.csv and NAME.about.json. Ctrl-C, a camera
     that disappears and a file that is cut off keep what was done until then.
     """
     from featherpose.cli.predict import parse_numbers
     from featherpose.runtime.predictor import Predictor
+    from featherpose.runtime.several import SeveralTracker
     from featherpose.runtime.tracker import Tracker
     from featherpose.runtime.video.pipeline import DrawnVideo
     from featherpose.runtime.video.reader import open_source, short_name
@@ -51,6 +56,8 @@ def video(
     }
     if point is not None and box is not None:
         raise ValueError("give --point or --box, not both")
+    if people is not None and (point is not None or box is not None):
+        raise ValueError("give --people, or --point or --box of one person, not both")
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"--threshold must lie in [0, 1], got {threshold:g}")
     opened = open_source(source, start=start, end=end, every=every)
@@ -58,7 +65,10 @@ def video(
     try:
         display = _window(source, opened.facts.kind, window)
         predictor = Predictor(model, threads=threads)
-        tracker = Tracker(predictor, smoothing=smoothing)
+        if people is None:
+            tracker = Tracker(predictor, smoothing=smoothing)
+        else:
+            tracker = SeveralTracker(predictor, limit=people, smoothing=smoothing)
         if point is not None or box is not None:
             tracker.start(**(_mirrored_place(place, opened.facts.size_wh[0]) if mirror else place))
         threshold = predictor.spec.joint_threshold if threshold is None else threshold
@@ -72,7 +82,7 @@ def video(
         try:
             if drawing:
                 sinks.append(DrawnVideo(files["video"], opened, threshold=threshold, start=start))
-            sinks.append(TableWriter(files["json lines"], files["table"], predictor.spec.skeleton))
+            sinks.append(TableWriter(files["json lines"], files["table"], several=people is not None))
         except BaseException:
             for sink in sinks:
                 sink.abort()
@@ -88,9 +98,9 @@ def video(
         if display is not None:
             display.close()
     if outcome.frames:
-        options = {"start": start, "end": end, "every": every, "mirror": mirror, "smoothing": smoothing}
+        options = {"start": start, "end": end, "every": every, "mirror": mirror, "smoothing": smoothing, "people": people}
         _write_about(files["about"], opened, outcome, predictor.spec, options)
-    _tell(opened, outcome, files, out)
+    _tell(opened, outcome, files, out, STATES if people is None else SEVERAL_STATES)
     if outcome.interrupted:
         raise KeyboardInterrupt
     if outcome.problem:
@@ -185,11 +195,16 @@ UNITS = (
 )
 
 
-def _tell(opened: Source, outcome: Outcome, files: dict[str, Path], out: Path) -> None:
+STATES = {"found": "found", "uncertain": "uncertain", "lost": "lost"}
+SEVERAL_STATES = {"found": "somebody", "lost": "nobody"}
+"""State -> how the summary calls it."""
+
+
+def _tell(opened: Source, outcome: Outcome, files: dict[str, Path], out: Path, words: dict[str, str]) -> None:
     """Two or three lines on what was done."""
     if not outcome.frames:
         return
-    states = ", ".join(f"{state} in {outcome.states[state]}" for state in ("found", "uncertain", "lost"))
+    states = ", ".join(f"{word} in {outcome.states[state]}" for state, word in words.items())
     rate = outcome.frames / max(outcome.seconds, 1e-9)
     length = f"{outcome.frames} frames ({outcome.video_seconds:.1f} s)"
     print(f"{length} done in {outcome.seconds:.1f} s ({rate:.1f} frames/s); {states}")

@@ -160,6 +160,11 @@ class SeveralTracker:
         self._filter = (OneEuro() if smoothing else None) if isinstance(smoothing, bool) else smoothing
         self.reset()
 
+    @property
+    def state(self) -> str:
+        """found or lost: whether anybody was seen in the last frame."""
+        return "found" if self.poses else "lost"
+
     def reset(self) -> None:
         """Forgets everybody; numbers start again from 1."""
         self.poses: dict[int, Pose] = {}

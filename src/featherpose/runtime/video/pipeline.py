@@ -35,11 +35,11 @@ PATIENCE = 15.0
 
 
 class Track(Protocol):
-    """Follows one person: runtime.tracker.Tracker, or any callable with a state."""
+    """Follows one person (runtime.tracker.Tracker), or everybody under a number (runtime.several.SeveralTracker)."""
 
     state: str
 
-    def __call__(self, frame: np.ndarray, timestamp: float) -> Pose | None: ...
+    def __call__(self, frame: np.ndarray, timestamp: float) -> Pose | dict[int, Pose] | None: ...
 
 
 class Sink(Protocol):
@@ -87,7 +87,7 @@ def run_video(
     show: Callable[[Seen], bool] | None = None,
     progress: Callable[[Outcome], None] | None = None,
 ) -> Outcome:
-    """Follows one person through a source, gives every frame to the sinks, and finishes them.
+    """Follows one person, or everybody, through a source, gives every frame to the sinks, and finishes them.
 
     mirror: pictures and poses are mirrored after tracking, so that left stays the person's own left. show: called in
     the caller's thread with every frame, as windows need it; False ends the video. progress: called after every frame.
@@ -108,9 +108,9 @@ def run_video(
     try:
         while (frame := frames.get()) is not None:
             begin = time.perf_counter()
-            pose = track(frame.image, frame.time)
+            answer = track(frame.image, frame.time)
             outcome.busy["track"] += time.perf_counter() - begin
-            seen = _as_seen(frame, pose, track.state, mirror)
+            seen = _as_seen(frame, answer, track.state, mirror)
             if not results.put(seen):
                 break
             first = frame.time if first is None else first
@@ -150,12 +150,14 @@ def run_video(
     return outcome
 
 
-def _as_seen(frame: Frame, pose: Pose | None, state: str, mirror: bool) -> Seen:
+def _as_seen(frame: Frame, answer: Pose | dict[int, Pose] | None, state: str, mirror: bool) -> Seen:
+    people, pose = (answer, None) if isinstance(answer, dict) else (None, answer)
     if mirror:
         image = cv2.flip(frame.image, 1)
         pose = None if pose is None else mirrored(pose, image.shape[1])
+        people = people and {number: mirrored(one, image.shape[1]) for number, one in people.items()}
         frame = replace(frame, image=image)
-    return Seen(frame, pose, state)
+    return Seen(frame, pose, state, people)
 
 
 def _with_sound_of(dropped: Frame, following: Frame) -> Frame:
@@ -249,18 +251,29 @@ class DrawnVideo:
         self._writer.abort()
 
 
+NUMBER_INK = (255, 255, 255)
 STATE_INK = {"uncertain": (240, 228, 66), "lost": (213, 94, 0)}
 """RGB of the word that is written into frames without a sure pose (Okabe and Ito, 2008)."""
 
 
 def draw_seen(seen: Seen, threshold: float) -> np.ndarray:
-    """A copy of the frame, (H, W, 3) uint8 RGB, with its pose; a state other than found is written at the top left."""
+    """A copy of the frame, (H, W, 3) uint8 RGB, with its pose or poses; a state other than found stands at the top left,
+    a person's number above them."""
     image = seen.frame.image
     image = image.copy() if seen.pose is None else draw_pose(image, seen.pose, threshold)
+    scale = max(image.shape[:2]) / 1280
+    for number, pose in (seen.people or {}).items():
+        image = draw_pose(image, pose, threshold)
+        x, y = pose.xy[pose.score >= threshold].min(axis=0, initial=max(image.shape[:2]))
+        _write(image, str(number), (x, max(y - 16 * scale, 36 * scale)), scale, NUMBER_INK)
     if seen.state in STATE_INK:
-        scale = max(image.shape[:2]) / 1280
-        place = (round(16 * scale), round(36 * scale) + 4)
-        for thickness, ink in ((4, (24, 24, 24)), (2, STATE_INK[seen.state])):
-            thickness = max(1, round(thickness * scale))
-            cv2.putText(image, seen.state, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
+        _write(image, seen.state, (16 * scale, 36 * scale + 4), scale, STATE_INK[seen.state])
     return image
+
+
+def _write(image: np.ndarray, text: str, xy: tuple[float, float], scale: float, ink: tuple[int, int, int]) -> None:
+    """Writes into the picture, in `ink` on a dark rim; xy: where the text begins, at its foot."""
+    for thickness, colour in ((4, (24, 24, 24)), (2, ink)):
+        thickness = max(1, round(thickness * scale))
+        place = (round(float(xy[0])), round(float(xy[1])))
+        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)

@@ -16,9 +16,9 @@ from pathlib import Path
 from featherpose.geometry import mirror, transform
 from featherpose.pose import Pose
 from featherpose.runtime.video.reader import Frame
-from featherpose.skeletons import Skeleton
 
-CSV_COLUMNS = ("frame", "time", "state", "pose_score", "x1", "y1", "x2", "y2", "joint", "x", "y", "score")
+FRAME_COLUMNS = ("frame", "time", "state")
+POSE_COLUMNS = ("pose_score", "x1", "y1", "x2", "y2", "joint", "x", "y", "score")
 TIME_DIGITS = 6
 """Microseconds."""
 
@@ -32,11 +32,15 @@ class Seen:
     """None while nobody is there."""
     state: str
     """found, uncertain or lost."""
+    people: dict[int, Pose] | None = None
+    """Everybody by number, where several are followed."""
 
 
 def row_of(seen: Seen) -> dict:
     """One frame as plain numbers by name, for JSON."""
     facts = {"frame": seen.frame.index, "time": round(seen.frame.time, TIME_DIGITS), "state": seen.state}
+    if seen.people is not None:
+        return facts | {"people": [{"person": number} | pose.to_dict() for number, pose in seen.people.items()]}
     nobody = {"pose_score": None, "box_xyxy": None, "joints": None}
     return facts | (nobody if seen.pose is None else seen.pose.to_dict())
 
@@ -48,7 +52,9 @@ class TableWriter:
     stands before it is whole and `finish` keeps it.
     """
 
-    def __init__(self, json_path: Path, csv_path: Path, skeleton: Skeleton) -> None:
+    def __init__(self, json_path: Path, csv_path: Path, *, several: bool = False) -> None:
+        """several: whether everybody is followed, so that rows of the CSV have a number."""
+        self._columns = (*FRAME_COLUMNS, *(("person",) if several else ()), *POSE_COLUMNS)
         self._paths = (json_path, csv_path)
         self._parts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in self._paths]
         self._files: list[io.FileIO] = []
@@ -56,21 +62,22 @@ class TableWriter:
             for part in self._parts:
                 self._files.append(part.open("wb", buffering=0))
             self._ends = [0, 0]
-            self._append([b"", _csv_lines([CSV_COLUMNS])])
+            self._append([b"", _csv_lines([self._columns])])
         except BaseException:
             self.abort()
             raise
-        self._joints = skeleton.joints
 
     def write(self, seen: Seen) -> None:
         """One more frame."""
         row = row_of(seen)
-        facts = [row["frame"], row["time"], row["state"]]
-        if seen.pose is None:
-            lines = [[*facts, *[""] * (len(CSV_COLUMNS) - len(facts))]]
-        else:
-            facts += [row["pose_score"], *(row["box_xyxy"] or [""] * 4)]
-            lines = [[*facts, name, *joint.values()] for name, joint in row["joints"].items()]
+        frame = [row[name] for name in FRAME_COLUMNS]
+        people = row["people"] if seen.people is not None else [] if seen.pose is None else [row]
+        lines = []
+        for facts in people:
+            pose = [facts[name] for name in ("person", "pose_score") if name in facts] + (facts["box_xyxy"] or [""] * 4)
+            lines += [[*frame, *pose, name, *joint.values()] for name, joint in facts["joints"].items()]
+        if not people:
+            lines = [[*frame, *[""] * (len(self._columns) - len(frame))]]
         self._append([json.dumps(row, separators=(",", ":")).encode() + b"\n", _csv_lines(lines)])
 
     def _append(self, blocks: list[bytes]) -> None:
