@@ -6,7 +6,7 @@ import pytest
 
 from featherpose.data.readers import read_dataset
 from featherpose.evaluate import evaluate
-from featherpose.runtime.bundled import WEIGHTS, bundled_models, bundled_path, bundled_weights
+from featherpose.runtime.bundled import WEIGHTS, bundled_models, bundled_path, bundled_weights, in_float
 from featherpose.runtime.predictor import Predictor
 
 # Another build of the JPEG decoder or of the runtime moves a joint by hundredths of a pixel and now and then to another
@@ -72,3 +72,18 @@ def test_a_bundled_model_can_be_trained_on(name):
 
 def test_names_that_are_not_bundled_have_no_weights():
     assert bundled_weights("nobody") is None
+
+
+def test_a_float_twin_stands_for_its_model_and_shares_its_card_and_weights(tmp_path):
+    entry = {"sha256": "", "summary": ""}
+    models = {
+        "small": {**entry, "file": "small.onnx"},
+        "lite": {**entry, "file": "lite.onnx"},
+        "lite-float": {**entry, "file": "lite-float.onnx", "of": "lite"},
+    }
+    (tmp_path / "index.json").write_text(json.dumps({"default": "lite", "models": models}))
+    (tmp_path / "lite.safetensors").write_bytes(b"")
+    found = bundled_models(tmp_path)
+    assert list(in_float(found)) == ["lite-float", "small"]
+    assert bundled_weights("lite-float", tmp_path) == bundled_weights("lite", tmp_path) == tmp_path / "lite.safetensors"
+    assert found["lite-float"].card == tmp_path / "lite.md"

@@ -39,5 +39,5 @@ def test_the_tables_are_those_of_the_results():
 def test_every_bundled_model_is_whole_and_has_its_card():
     models = bundled_models()
     assert any(model.default for model in models.values())
-    for name in models:
-        assert bundled_path(name).with_suffix(".md").is_file()
+    for name, model in models.items():
+        assert bundled_path(name) == model.path and model.card.is_file()

@@ -22,7 +22,7 @@ from PIL import Image
 from featherpose.cli import run, web
 from featherpose.pose import Pose
 from featherpose.runtime import bundled
-from featherpose.runtime.bundled import bundled_models
+from featherpose.runtime.bundled import bundled_models, in_float
 from featherpose.runtime.predictor import Predictor
 from featherpose.runtime.tracker import Tracker
 from featherpose.spec import SPEC_KEY
@@ -128,21 +128,22 @@ def test_models_that_were_asked_for_are_listed_first(runtime, tmp_path):
     files = web.site_files([str(model)])
     listed = json.loads(files["site.json"])["models"]
     assert listed[0] == {"name": "mine", "file": "models/mine.onnx", "summary": "colours 7"}
-    assert len(listed) == 1 + sum(entry.path.suffix == ".onnx" for entry in bundled_models().values())
+    assert len(listed) == 1 + sum(entry.path.suffix == ".onnx" for entry in in_float(bundled_models()).values())
 
 
 def test_all_bundled_models_are_listed_the_default_first(runtime, tmp_path, monkeypatch):
-    names = ("nano", "lite", "full")
+    names = ("nano", "lite", "full", "nano-float")
     for name in names:
         write_colour_model(tmp_path / f"{name}.onnx")
     entries = {name: {"file": f"{name}.onnx", "sha256": "", "summary": f"the {name} one"} for name in names}
+    entries["nano-float"]["of"] = "nano"
     (tmp_path / "index.json").write_text(json.dumps({"default": "lite", "models": entries}), encoding="utf-8")
     monkeypatch.setattr(bundled, "bundled_models", partial(bundled_models, tmp_path))
     files = web.site_files([])
     listed = json.loads(files["site.json"])["models"]
     assert [(model["name"], model["summary"]) for model in listed] == [
         ("lite", "the lite one"),
-        ("nano", "the nano one"),
+        ("nano-float", "the nano-float one"),  # faster there than 8 bits
         ("full", "the full one"),
     ]
     assert all(files[model["file"]].is_file() for model in listed)
@@ -526,7 +527,7 @@ def test_nothing_leaves_the_browser(page):
 
 @with_chromium
 def test_the_bundled_model_finds_the_same_joints_in_the_browser(chromium):
-    bundled = [entry for entry in bundled_models().values() if entry.path.suffix == ".onnx"]
+    bundled = [entry for entry in in_float(bundled_models()).values() if entry.path.suffix == ".onnx"]
     if not bundled:
         pytest.skip("this build of featherpose ships no model")
     server = _serve(web.site_files([]))
@@ -535,7 +536,7 @@ def test_the_bundled_model_finds_the_same_joints_in_the_browser(chromium):
         chromium.run("featherpose.ready")
         _click(chromium, "[data-open=sample]")
         chromium.wait("featherpose.frames === 1")
-        assert _distance(_rows(chromium)[0], Predictor()(web.SAMPLE)) < 0.5
+        assert _distance(_rows(chromium)[0], Predictor(bundled[0].name)(web.SAMPLE)) < 0.5
     finally:
         server.shutdown()
         server.server_close()

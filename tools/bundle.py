@@ -1,9 +1,10 @@
-"""Puts a trained model into the package: threshold, ONNX behind the parity gate, figures, card, index.
+"""Puts a trained model into the package: threshold, 8 bits, ONNX behind the parity gate, figures, card, index.
 
     python tools/bundle.py runs/lite/model.safetensors --name lite --data ../shared/data --default --hours 1.6
 
-Writes src/featherpose/weights/NAME.onnx and NAME.safetensors (float16 weights; the second to train on from), NAME.md
-(its card) and index.json; the figures go to results/ by `featherpose evaluate`.
+Writes into src/featherpose/weights: NAME.onnx (8 bits), NAME-float.onnx (its twin for browsers and GPUs) and
+NAME.safetensors (to train on from), both with float16 weights, NAME.md (the card) and index.json; the figures go to
+results/ by `featherpose evaluate`. Weights of 7 bits keep x86 processors without VNNI from overflowing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -22,6 +24,7 @@ import numpy as np
 from featherpose.data.readers import read_dataset
 from featherpose.evaluate import evaluate
 from featherpose.export.onnx import export_onnx
+from featherpose.export.quantise import PARTS, Shift, quantise_onnx
 from featherpose.models.cost import count_macs, count_parameters
 from featherpose.runtime.bundled import WEIGHTS
 from featherpose.runtime.predictor import Predictor
@@ -45,6 +48,8 @@ def main() -> None:
     parser.add_argument("--version", default="1")
     parser.add_argument("--data", type=Path, required=True, help="folder with coco_person and lsp_extended")
     parser.add_argument("--hours", type=float, required=True, help="training time")
+    parser.add_argument("--keep", nargs="*", default=list(PARTS), help="parts that stay float (export --int8 --keep)")
+    parser.add_argument("--recipes", default="", help="recipes in their order  [default: recipes/NAME.toml]")
     parser.add_argument("--start", default="ImageNet classifier (MobileNetV1 0.75, Apache-2.0)")
     parser.add_argument("--hardware", default="2 cores of an x86-64 CPU, bf16")
     parser.add_argument("--notes", type=Path, help="Markdown about what works and what fails, from looking at pictures")
@@ -59,6 +64,7 @@ def main() -> None:
             "licence": "Apache-2.0",
             "data": "COCO 2017 (photos: Flickr terms; keypoints: CC BY 4.0), Leeds Sports Pose Extended",
             "start": asked.start,
+            "recipes": asked.recipes or f"recipes/{asked.name}.toml",
             "commit": _git("rev-parse", "--short", "HEAD"),
             "date": date.today().isoformat(),
             "hours": asked.hours,
@@ -68,13 +74,21 @@ def main() -> None:
             "parameters": count_parameters(network),
         },
     )  # fmt: skip
-    path = WEIGHTS / f"{asked.name}.onnx"
-    spec, parity = export_onnx(network, spec, path, half=True, data=asked.data / "coco_person" / "val")
-    print(path, parity)
+    path, twin = WEIGHTS / f"{asked.name}.onnx", WEIGHTS / f"{asked.name}-float.onnx"
+    photos = asked.data / "coco_person"
+    _, parity = export_onnx(network, replace(spec, name=twin.stem), twin, half=True, data=photos / "val")
+    print(twin, parity)
+    with tempfile.TemporaryDirectory() as folder:
+        exact = Path(folder) / "exact.onnx"
+        export_onnx(network, spec, exact, data=photos / "val")
+        shift = quantise_onnx(exact, path, data=photos, split="train", seven_bits=True, keep=asked.keep)
+    print(path, shift)
     save_model(path.with_suffix(".safetensors"), network, replace(spec, outputs="raw"), half=True)
-    results = {name: _evaluate(path, asked.data / name) for name in SETS}
-    (WEIGHTS / f"{asked.name}.md").write_text(card(spec, results, path, asked.notes), encoding="utf-8")
-    _index(asked.name, path, spec, results, asked.default)
+    results = {file: {name: _evaluate(file, asked.data / name) for name in SETS} for file in (path, twin)}
+    text = card(spec, results[path], results[twin], path, shift, asked.notes)
+    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    _index(path, spec, results[path], default=asked.default)
+    _index(twin, spec, results[twin], of=asked.name)
 
 
 def calibrate(network, spec, data: Path) -> dict[str, float]:
@@ -108,8 +122,8 @@ def half_right(score: np.ndarray, right: np.ndarray) -> float:
     return round(float(threshold), 2)
 
 
-def card(spec, results: dict[str, dict], path: Path, notes: Path | None) -> str:
-    """The model card, in Markdown."""
+def card(spec, results: dict[str, dict], float_results: dict[str, dict], path: Path, shift: Shift, notes: Path | None) -> str:
+    """The model card, in Markdown. results: of the 8-bit file, by set; float_results: of its twin."""
     facts = spec.provenance
     recipe = facts["training"].get("recipe", {})
     size = f"{spec.input_size[0]} x {spec.input_size[1]}"
@@ -118,26 +132,28 @@ def card(spec, results: dict[str, dict], path: Path, notes: Path | None) -> str:
         f"# {spec.name}, version {spec.version}",
         "",
         f"{facts['mmac']} MMAC at {size}, {facts['parameters'] / 1e6:.2f} M parameters, {path.stat().st_size / 1e6:.1f} MB "
-        f"(float16 weights, float32 arithmetic), {len(spec.skeleton)} joints ({spec.skeleton.name}).",
+        f"(8 bits; first layer, neck outputs and heads in float), {len(spec.skeleton)} joints ({spec.skeleton.name}). "
+        f"`{spec.name}-float` is the same network in float32 arithmetic, which browsers are faster with.",
         "",
         "| fact | value |",
         "|---|---|",
         f"| licence | {facts['licence']} |",
         f"| data | {facts['data']} |",
         f"| started from | {facts['start']} |",
-        f"| recipe | `recipes/{spec.name}.toml`, seed {recipe.get('train', {}).get('seed')}, {training.get('epochs')} epochs, "
+        f"| recipe | {facts['recipes']}; the last: seed {recipe.get('train', {}).get('seed')}, {training.get('epochs')} epochs, "
         f"{training.get('steps')} steps |",
         f"| commit | {facts['commit']}, {facts['date']} |",
         f"| time | {facts['hours']} h on {facts['hardware']} |",
         f"| thresholds | joint {spec.joint_threshold}, pose {spec.pose_threshold}: half of them right, on "
         f"{CALIBRATION_PHOTOS} training photos |",
+        f"| 8 bits | against float, {shift} |",
         "",
         "## Figures",
         "",
         "Photos it has not seen; `docs/evaluation.md` says what the columns mean.",
         "",
-        "| set | protocol | AR | AR50 | 5 px | torso .2 | wrong person |",
-        "|---|---|---|---|---|---|---|",
+        "| set | protocol | AR | AR50 | 5 px | torso .2 | wrong person | AR in float |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, result in results.items():
         for protocol, part in result["protocols"].items():
@@ -145,7 +161,8 @@ def card(spec, results: dict[str, dict], path: Path, notes: Path | None) -> str:
             shown = " | ".join(
                 f"{figures[key]:.3f}" for key in ("AR", "AR50", "px5_at_160", "torso_0.2", "wrong_person")
             )
-            lines.append(f"| {name} val | {protocol} | {shown} |")
+            in_float = float_results[name]["protocols"][protocol]["figures"]["AR"]
+            lines.append(f"| {name} val | {protocol} | {shown} | {in_float:.3f} |")
     crop = results["coco_person"]["protocols"]["crop"]
     lines += [
         "",
@@ -179,18 +196,20 @@ def _evaluate(model: Path, data: Path) -> dict:
     return json.loads((out / f"{model.stem}.json").read_text(encoding="utf-8"))
 
 
-def _index(name: str, path: Path, spec, results: dict, default: bool) -> None:
+def _index(path: Path, spec, results: dict, *, default: bool = False, of: str = "") -> None:
     place = WEIGHTS / "index.json"
     index = json.loads(place.read_text(encoding="utf-8"))
     recall = results["coco_person"]["protocols"]["crop"]["figures"]["AR"]
-    index["models"][name] = {
+    size = f"{spec.provenance['mmac']:.0f} MMAC at {spec.input_size[0]} px, {'float' if of else '8 bits'}"
+    index["models"][path.stem] = {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "guard": guard(Predictor(path)),
-        "summary": f"{spec.provenance['mmac']:.0f} MMAC at {spec.input_size[0]} px, AR {recall:.3f} on coco_person val (crop)",
+        "summary": f"{size}, AR {recall:.3f} on coco_person val (crop)",
+        **({"of": of} if of else {}),
     }
     if default or not index.get("default"):
-        index["default"] = name
+        index["default"] = path.stem
     place.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 

@@ -105,12 +105,12 @@ def _export_int8(model: Path, out: Path | None, *, decoder: bool, opset: int, ar
 
     from rich.console import Console
 
-    from featherpose.runtime.bundled import bundled_path
+    from featherpose.runtime.bundled import bundled_models, bundled_path, in_float
 
     start = time.perf_counter()
     if not model.suffix and not model.exists():
-        model = bundled_path(str(model))
-        out = Path(f"{model.stem}_int8.onnx") if out is None else out
+        out = Path(f"{model}_int8.onnx") if out is None else out
+        model = bundled_path(next((m.name for m in in_float(bundled_models()).values() if m.of == str(model)), str(model)))
     exported = model.suffix.lower() == ".onnx"
     if exported and not model.is_file():
         raise FileNotFoundError(f"{model}: there is no such model file")

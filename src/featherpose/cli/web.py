@@ -133,10 +133,11 @@ def fetch_runtime() -> Path:
 def site_files(models: list[str]) -> dict[str, Path | bytes]:
     """Everything the page consists of, by its address without the leading slash; nothing else is ever given out.
 
-    models: files or names of bundled models, offered before the bundled ones. ValueError for a file that is no ONNX
+    models: files or names of bundled models, offered before the bundled ones; of these, float files where there are
+    some, as 8 bits are slower in WebAssembly. ValueError for a file that is no ONNX
     pose model, and for a runtime that is missing.
     """
-    from featherpose.runtime.bundled import bundled_models
+    from featherpose.runtime.bundled import bundled_models, in_float
 
     files: dict[str, Path | bytes] = {name: PAGE / name for name in PAGE_FILES}
     files |= {f"js/{path.name}": path for path in sorted((PAGE / "js").glob("*.js"))}
@@ -144,7 +145,7 @@ def site_files(models: list[str]) -> dict[str, Path | bytes]:
     listed = []
     for name, path, summary in [_named(model) for model in models] + [
         (entry.name, entry.path, entry.summary)
-        for entry in bundled_models().values()
+        for entry in in_float(bundled_models()).values()
         if entry.path.suffix.lower() == ".onnx" and entry.path.is_file()
     ]:
         address = f"models/{path.name}"

@@ -2,7 +2,8 @@
 
 {"default": "name", "models": {"name": {"file": "name.onnx", "sha256": "...", "summary": "one line"}}}
 
-Beside NAME.onnx lie its card NAME.md and NAME.safetensors, the weights to train on from.
+Beside NAME.onnx lie its card NAME.md and NAME.safetensors, the weights to train on from. A model that computes in 8 bits
+has a twin NAME-float with the entry "of": "NAME", whose card and weights it shares: browsers are faster in float.
 """
 
 from __future__ import annotations
@@ -29,6 +30,17 @@ class BundledModel:
     """One line for a list."""
     default: bool
     """Whether a Predictor without a model takes this one."""
+    of: str
+    """Whose card and weights are this model's too: its own name, or that of the 8-bit model whose float twin it is."""
+
+    @property
+    def card(self) -> Path:
+        return self.path.with_name(f"{self.of}.md")
+
+    @property
+    def weights(self) -> Path:
+        """What to train on from."""
+        return self.path.with_name(f"{self.of}.safetensors")
 
 
 def bundled_models(folder: Path = WEIGHTS) -> dict[str, BundledModel]:
@@ -40,7 +52,9 @@ def bundled_models(folder: Path = WEIGHTS) -> dict[str, BundledModel]:
         facts = json.loads(index.read_text(encoding="utf-8"))
         default = facts["default"]
         models = {
-            name: BundledModel(name, folder / entry["file"], entry["sha256"], entry["summary"], name == default)
+            name: BundledModel(
+                name, folder / entry["file"], entry["sha256"], entry["summary"], name == default, entry.get("of", name)
+            )
             for name, entry in facts["models"].items()
         }
     except (ValueError, KeyError, TypeError) as error:
@@ -52,8 +66,15 @@ def bundled_models(folder: Path = WEIGHTS) -> dict[str, BundledModel]:
 
 def bundled_weights(name: str, folder: Path = WEIGHTS) -> Path | None:
     """The file to train a bundled model on from; None when no bundled model of that name has one."""
-    path = folder / f"{name}.safetensors"
-    return path if name in bundled_models(folder) and path.is_file() else None
+    model = bundled_models(folder).get(name)
+    return model.weights if model is not None and model.weights.is_file() else None
+
+
+def in_float(models: dict[str, BundledModel]) -> dict[str, BundledModel]:
+    """The models without those that have a twin in float; each twin stands where its model stood."""
+    twins = {model.of: model for model in models.values() if model.of != model.name}
+    chosen = [twins.get(model.name, model) for model in models.values() if model.of == model.name]
+    return {model.name: model for model in chosen}
 
 
 def bundled_path(name: str | None = None, folder: Path = WEIGHTS) -> Path:
