@@ -140,8 +140,8 @@ def card(spec, results: dict[str, dict], float_results: dict[str, dict], path: P
         f"| licence | {facts['licence']} |",
         f"| data | {facts['data']} |",
         f"| started from | {facts['start']} |",
-        f"| recipe | {facts['recipes']}; the last: seed {recipe.get('train', {}).get('seed')}, {training.get('epochs')} epochs, "
-        f"{training.get('steps')} steps |",
+        f"| recipe | {facts['recipes']}; the last: seed {recipe.get('train', {}).get('seed')}, "
+        f"{training.get('epochs')} epochs, {training.get('steps')} steps |",
         f"| commit | {facts['commit']}, {facts['date']} |",
         f"| time | {facts['hours']} h on {facts['hardware']} |",
         f"| thresholds | joint {spec.joint_threshold}, pose {spec.pose_threshold}: half of them right, on "
