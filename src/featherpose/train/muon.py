@@ -40,16 +40,17 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One step of all groups. closure: not supported, as the gradients are needed before."""
+        """One step of all groups; closure: computes the gradients anew and returns the loss, as for AdamW."""
         groups = self.param_groups
         try:
             self.param_groups = [group for group in groups if not group.get("muon")]
-            super().step(closure)
+            loss = super().step(closure)
         finally:
             self.param_groups = groups
         for group in groups:
             if group.get("muon"):
                 self._orthogonal_step(group)
+        return loss
 
     def _orthogonal_step(self, group: dict) -> None:
         """Each process makes its share of the updates orthogonal; the sum over all hands them around."""

@@ -35,7 +35,7 @@ def narrowed(
             "it has to have the same layers, and at least as many channels in each"
         )
     importance = channel_importance(network, losses(network))
-    network.eval()
+    network.cpu().eval()
     graph = _dependencies(network, torch_pruning)
     for name, layer in list(_convolutions(network)):
         surplus = layer.out_channels - wanted[name]
