@@ -1,5 +1,6 @@
 """The page in the browser: its modules under node, its server, and the page itself in a headless Chromium."""
 
+import http.client
 import json
 import shutil
 import subprocess
@@ -95,6 +96,17 @@ def test_pages_come_with_the_headers_that_threads_need(site):
         assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
         assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
         assert b"featherpose" in answer.read()
+
+
+def test_files_do_not_wait_for_the_browser_to_confirm_their_head(site):
+    line, took = http.client.HTTPConnection(site.removeprefix("http://"), timeout=30), []
+    for _ in range(30):
+        begin = time.perf_counter()
+        line.request("GET", "/style.css")
+        line.getresponse().read()
+        took.append(time.perf_counter() - begin)
+    line.close()
+    assert min(took[10:]) < 0.03  # after the first few, clients confirm 40 ms later
 
 
 @pytest.mark.parametrize(

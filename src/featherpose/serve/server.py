@@ -24,10 +24,13 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket bound to host and port (0 takes a free one); OSError in one sentence."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address, family=family, backlog=256)
+        bound = socket.create_server(address, family=family, backlog=256)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(f"{host}, port {port} cannot be used ({reason}); choose others with --host and --port") from error
+    # asyncio sends small pieces at once only through sockets that say they are TCP, and create_server's do not: each
+    # answer would wait 40 ms for the client to confirm its head.
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=bound.detach())
 
 
 def run_server(app: ASGIApp, service: Service, bound: socket.socket, *, proxies: Collection[str] = ()) -> None:
