@@ -387,29 +387,31 @@ class MoveNetCodec:
             weighted.reshape(joints, -1).argmax(axis=1, out=best[n])
         y, x = np.divmod(best, width)
         k = np.arange(joints)
-        if self.vote_radius:
-            xy = self._vote(heatmap, maps["offset"], y, x)
-        else:
-            xy = maps["offset"][k, :, y, x]
-            xy[..., 0] += x
-            xy[..., 1] += y
+        xy = self._vote(heatmap, maps["offset"], y, x) if self.vote_radius else maps["offset"][k, :, y, x]
+        xy[..., 0] += x
+        xy[..., 1] += y
         if not np.isfinite(expected).all():  # else every cell is equally far, and the first one would pass for a joint
             xy[~np.isfinite(expected).all(axis=2)] = np.nan
         return xy * self.stride, heatmap[k, y, x]
 
     def _vote(self, heatmap: np.ndarray, offset: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """(N, K, 2) cells: the mean of what the cells around rows y, columns x (N, K) say, by the square of the heatmap."""
+        """(N, K, 2) cells from rows y, columns x (N, K): the mean of what the cells around say, by the heatmap's square."""
         joints, height, width = heatmap.shape
-        steps = np.arange(-self.vote_radius, self.vote_radius + 1)
-        rows, columns = y[..., None, None] + steps[:, None], x[..., None, None] + steps  # (N, K, S, 1), (N, K, 1, S)
-        inside = ((rows >= 0) & (rows < height)) & ((columns >= 0) & (columns < width))
-        place = np.clip(rows, 0, height - 1) * width + np.clip(columns, 0, width - 1)  # (N, K, S, S)
-        k = np.arange(joints)[:, None, None]
-        weight = (heatmap.reshape(joints, -1)[k, place] ** 2 + VOTE_FLOOR) * inside
-        weight /= weight.sum(axis=(2, 3), keepdims=True)
+        across, down, steps = _around(self.vote_radius, width)  # (S,) each
+        here, k = (y * width + x)[..., None], np.arange(joints)[:, None]
+        place, inside = here + steps, True  # (N, K, S)
+        reach = self.vote_radius
+        if x.min() < reach or y.min() < reach or x.max() >= width - reach or y.max() >= height - reach:
+            columns, rows = x[..., None] + across, y[..., None] + down
+            inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+            place = np.where(inside, place, here)
+        weight = heatmap.reshape(joints, -1)[k, place]
+        weight = (weight * weight + VOTE_FLOOR) * inside
         offset = offset.reshape(joints, 2, -1)
-        votes = columns + offset[k, 0, place], rows + offset[k, 1, place]
-        return np.stack([(weight * vote).sum(axis=(2, 3), dtype=np.float32) for vote in votes], axis=-1)
+        votes = np.empty((*place.shape[:2], 2, len(steps)), np.float32)  # (N, K, 2, S)
+        np.add(offset[k, 0, place], across, out=votes[:, :, 0])
+        np.add(offset[k, 1, place], down, out=votes[:, :, 1])
+        return (votes @ weight[..., None])[..., 0] / weight.sum(axis=-1, keepdims=True)
 
     def decode_batch(
         self, maps: dict[str, np.ndarray], focus_xy: np.ndarray | None = None
@@ -493,6 +495,13 @@ def _boxes(points: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarra
 @lru_cache(maxsize=8)
 def _indices(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+
+
+@lru_cache(maxsize=8)
+def _around(reach: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns and rows to each of (2 reach + 1)^2 cells around one, float32, and how far they are in a flat map."""
+    down, across = (steps.ravel() for steps in np.mgrid[-reach : reach + 1, -reach : reach + 1])
+    return across.astype(np.float32), down.astype(np.float32), down * width + across
 
 
 @lru_cache(maxsize=64)
