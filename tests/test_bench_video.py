@@ -105,6 +105,11 @@ def test_command_prints_the_budget_and_writes_json(toy, tmp_path, capsys):
     assert max(len(line) for line in out.splitlines()) <= 80
 
 
+def test_a_seed_draws_another_clip():
+    first, second, again = (bench_video.drawn_clip(2, seed)[0] for seed in (1, 2, 1))
+    assert first.shape == (720, 1280, 3) and (first == again).all() and (first != second).any()
+
+
 def test_command_prints_markdown(toy, capsys):
     assert run(["bench", toy, "--video", "--runs", "1", "--warmup", "0", "--markdown"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -127,6 +132,8 @@ def test_a_clip_is_the_first_frames_of_a_file(tmp_path):
     ("options", "message"),
     [
         (["--clip", "a.mp4"], "--clip is the clip of --video"),
+        (["--seed", "1"], "--seed chooses a drawn clip of --video"),
+        (["--video", "--clip", "a.mp4", "--seed", "1"], "--seed chooses a drawn clip of --video"),
         (["--video", "--photo", "a.jpg"], "leave --photo and --batch out"),
         (["--video", "--batch", "2"], "leave --photo and --batch out"),
         (["--cpu-time", "--threads", "2"], "--cpu-time counts one thread"),

@@ -80,9 +80,9 @@ class _Stopwatch:
         self.last = now
 
 
-def drawn_clip(count: int = FRAMES) -> list[np.ndarray]:
+def drawn_clip(count: int = FRAMES, seed: int = SEED) -> list[np.ndarray]:
     """Frames of somebody who walks about alone, 1280x720 at 30 a second, enlarged from 640x360, which draws faster."""
-    clip = synthetic_clip("alone", SEED, size_wh=(SIZE_WH[0] // 2, SIZE_WH[1] // 2), fps=FPS)
+    clip = synthetic_clip("alone", seed, size_wh=(SIZE_WH[0] // 2, SIZE_WH[1] // 2), fps=FPS)
     return [cv2.resize(clip.draw(index)[0], SIZE_WH) for index in range(min(count, len(clip)))]
 
 

@@ -19,6 +19,7 @@ def bench(
     clip: Annotated[
         str | None, typer.Option(metavar="VIDEO", help="With --video: the clip  [default: a drawn one, 1280x720]")
     ] = None,
+    seed: Annotated[int | None, typer.Option(help="With --video: another drawn clip.", min=0)] = None,
     threads: Annotated[int, typer.Option(help="Threads for one picture.", min=1)] = 1,
     runs: Annotated[int, typer.Option(help="Runs of each model, or frames.", min=1)] = 200,
     warmup: Annotated[int, typer.Option(help="Runs of each model before any is counted.", min=0)] = 20,
@@ -51,11 +52,13 @@ def bench(
         raise FileNotFoundError(f"{json_file.parent}: there is no such folder to write the figures to")
     if clip is not None and not video:
         raise ValueError("--clip is the clip of --video: give both")
+    if seed is not None and (clip is not None or not video):
+        raise ValueError("--seed chooses a drawn clip of --video: give both, and no --clip")
     if video and (photo is not None or batch != 1):
         raise ValueError("--video follows through a clip, frame by frame: leave --photo and --batch out")
     if cpu_time and threads != 1:
         raise ValueError(f"--cpu-time counts one thread: leave --threads {threads} out")
-    pictures = _pictures(photo, clip, video)
+    pictures = _pictures(photo, clip, video, seed)
     taking_part = measuring.contestants(models, threads)
     host = measuring.machine()
     counts = {"threads": threads, "runs": runs, "warmup": warmup}
@@ -70,7 +73,8 @@ def bench(
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     said = {"threads": threads, "cpu_time": cpu_time, "date": date, "host": host}
     if video:
-        clip = "a drawn clip" if clip is None else os.path.basename(clip)
+        drawn = "a drawn clip" if seed is None else f"a drawn clip, seed {seed}"
+        clip = drawn if clip is None else os.path.basename(clip)
         facts = bench_video.report(timings, frames=pictures, clip=clip, **said)
     else:
         facts = measuring.report(timings, image=pictures[0], batch=batch, **said)
@@ -107,14 +111,16 @@ def _two_lines(text: str) -> str:
     return text.replace(" (", "\n").rstrip(")")
 
 
-def _pictures(photo: Path | None, clip: str | None, video: bool) -> list:
+def _pictures(photo: Path | None, clip: str | None, video: bool, seed: int | None) -> list:
     """What is measured on: the frames of a clip, or one photo."""
     import numpy as np
 
     from featherpose import bench, bench_video
 
     if video:
-        return bench_video.drawn_clip() if clip is None else bench_video.file_clip(clip)
+        if clip is not None:
+            return bench_video.file_clip(clip)
+        return bench_video.drawn_clip() if seed is None else bench_video.drawn_clip(seed=seed)
     if photo is not None:
         from featherpose.runtime.photos import read_photo
 
