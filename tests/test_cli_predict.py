@@ -67,6 +67,26 @@ def test_predict_writes_json_csv_and_a_drawing(model, here, capsys):
     assert "1 of 1 photos done, somebody found in 1" in capsys.readouterr().out
 
 
+def test_several_people_are_written_surest_first(model, here):
+    faint = dots((128, 128), *((k, 96, 16 + 16 * k, 8) for k in range(3))) * 0.8
+    both = np.maximum(faint, dots((128, 128), *((k, 24, 64 + 16 * k, 8) for k in range(3))))
+    Image.fromarray(both.astype(np.uint8)).save(here / "a.png")
+    _save(here / "black.png")
+    assert cli.run(["predict", "a.png", "black.png", "--model", model, "--people", "3", "--no-refine"]) == 0
+    a, black = json.loads((here / "featherpose-out/poses.json").read_text())["photos"]
+    assert a["found"] and [person["joints"]["red"] for person in a["people"]] == [
+        {"x": 28, "y": 68, "score": 1},
+        {"x": 100, "y": 20, "score": 0.8},
+    ]
+    assert black["found"] is False and black["people"] == []
+    with (here / "featherpose-out/poses.csv").open(newline="") as file:
+        rows = [(row["photo"], row["found"], row["person"], row["joint"], row["x"]) for row in csv.DictReader(file)]
+    assert rows[::3] == [("a.png", "1", "1", "red", "28.0"), ("a.png", "1", "2", "red", "100.0"),
+                         ("black.png", "0", "", "", "")]  # fmt: skip
+    with Image.open(here / "featherpose-out/a.pose.jpg") as drawn:
+        assert (np.abs(np.asarray(drawn, int) - both) > 60).any(axis=2)[:, :60].any()
+
+
 def test_nobody_in_the_photo_is_said_and_not_drawn(model, here):
     photo = _save(here / "black.png")
     assert cli.run(["predict", photo, "--model", model]) == 0
@@ -147,6 +167,7 @@ ERRORS = {
     "a point of one number": (["a.png", "--point", "3"], "--point must be X,Y in photo pixels"),
     "a box with a word": (["a.png", "--box", "1,2,3,x"], "--box must be X1,Y1,X2,Y2 in photo pixels"),
     "point and box": (["a.png", "--box", "1,2,3,4", "--point", "1,1"], "give --point or --box, not both"),
+    "people and box": (["a.png", "--people", "2", "--box", "1,2,3,4"], "give --people, or --point or --box of one"),
     "a threshold above 1": (["a.png", "--threshold", "2"], "--threshold must lie in [0, 1], got 2"),
     "no threads": (["a.png", "--threads", "0"], "threads must be at least 1, got 0"),
 }

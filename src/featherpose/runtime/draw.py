@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -53,6 +53,29 @@ def draw_pose(image: np.ndarray, pose: Pose, threshold: float = 0.2, hollow: np.
             fixed_radius = round(r * 2**SUBPIXEL_BITS)
             cv2.circle(canvas, _fixed(pose.xy[k]), fixed_radius, colour, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
     return canvas
+
+
+def draw_people(image: np.ndarray, people: Mapping[int, Pose], threshold: float = 0.2) -> np.ndarray:
+    """A copy of the picture with everybody's pose, as `draw_pose` draws it, and their number above them."""
+    canvas, scale = np.ascontiguousarray(image).copy(), max(image.shape[:2]) / 1280
+    for number, pose in people.items():
+        canvas = draw_pose(canvas, pose, threshold)
+        counts = pose.score >= threshold
+        if counts.any():
+            x, y = pose.xy[counts].min(axis=0)
+            write_text(canvas, str(number), (x, max(y - 16 * scale, 36 * scale)))
+    return canvas
+
+
+def write_text(
+    canvas: np.ndarray, text: str, xy: tuple[float, float], ink: tuple[int, int, int] = (255, 255, 255)
+) -> None:
+    """Writes into a picture, as large as fits it, in an RGB on a dark rim; xy: where the text begins, at its foot."""
+    scale = max(canvas.shape[:2]) / 1280
+    place = (round(float(xy[0])), round(float(xy[1])))
+    for thickness, colour in ((4, OUTLINE), (2, ink)):
+        thickness = max(1, round(thickness * scale))
+        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
 
 
 def draw_box(image: np.ndarray, box_xyxy: np.ndarray, colour: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:

@@ -34,9 +34,12 @@ class Finding:
 
     photo: Path
     size_wh: tuple[int, int]
-    pose: Pose
+    pose: Pose | None = None
+    """None where several people were asked for."""
     drawing: str | None = None
     """Name of the drawn picture beside the report, or None."""
+    people: Sequence[Pose] | None = None
+    """Those who were found where several were asked for, surest first."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,7 @@ def write_json(
             {
                 "photo": str(finding.photo),
                 "size_wh": list(finding.size_wh),
-                "found": is_found(finding.pose, spec),
-                **finding.pose.to_dict(),
+                **_who(finding, spec),
                 "drawing": finding.drawing,
             }
             for finding in findings
@@ -81,19 +83,35 @@ def write_json(
     write_whole(path, lambda temporary: temporary.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8"))
 
 
+def _who(finding: Finding, spec: ModelSpec) -> dict:
+    if finding.people is not None:
+        return {"found": bool(finding.people), "people": [pose.to_dict() for pose in finding.people]}
+    return {"found": is_found(finding.pose, spec), **finding.pose.to_dict()}
+
+
 def write_csv(path: Path, findings: Sequence[Finding], spec: ModelSpec) -> None:
-    """One row per joint, with the photo's facts repeated, for spreadsheets and data frames."""
+    """One row per joint, with the photo's facts repeated, for spreadsheets and data frames.
+
+    Where several people were asked for, a column `person` numbers them, and a photo of nobody has one row.
+    """
+    several = any(finding.people is not None for finding in findings)
+    at = CSV_COLUMNS.index("pose_score")
+    columns = [*CSV_COLUMNS[:at], *(["person"] if several else []), *CSV_COLUMNS[at:]]
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
-            rows.writerow(CSV_COLUMNS)
+            rows.writerow(columns)
             for finding in findings:
-                facts = finding.pose.to_dict()
+                who = _who(finding, spec)
                 model = (spec.skeleton.name, spec.name, spec.version, featherpose.__version__)
-                pose = (int(is_found(finding.pose, spec)), facts["pose_score"], *(facts["box_xyxy"] or [""] * 4))
-                for name, joint in facts["joints"].items():
-                    rows.writerow([finding.photo, *finding.size_wh, *model, *pose, name, *joint.values()])
+                photo = [finding.photo, *finding.size_wh, *model, int(who["found"])]
+                for number, facts in enumerate(who["people"] if several else [who], 1):
+                    pose = [*([number] if several else []), facts["pose_score"], *(facts["box_xyxy"] or [""] * 4)]
+                    for name, joint in facts["joints"].items():
+                        rows.writerow([*photo, *pose, name, *joint.values()])
+                if several and not who["people"]:
+                    rows.writerow([*photo, *[""] * (len(columns) - len(photo))])
 
     write_whole(path, write)
 

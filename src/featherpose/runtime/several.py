@@ -54,6 +54,15 @@ def look_several(
     )
 
 
+def everybody(predictor: Predictor, image: np.ndarray, limit: int) -> list[Pose]:
+    """Up to `limit` people of a photo, surest first: one look at the whole, then, if `predictor.refine`, a closer one at each.
+
+    Raises ValueError for a limit below one, and for models with their decoding inside, which find one person.
+    """
+    look = SeveralTracker(predictor, limit=limit, smoothing=False, refine=predictor.refine)
+    return list(look(image, 0.0).values())
+
+
 def without_doubles(poses: Sequence[Pose], double: float = DOUBLE) -> list[Pose]:
     """The poses in their order, less those that are too like one before them."""
     if len(poses) < 2:

@@ -11,7 +11,7 @@ from featherpose.pose import Pose
 from featherpose.runtime.photos import NoPicture, TooLarge, decode_photo
 from featherpose.runtime.predictor import Predictor
 from featherpose.runtime.report import is_found
-from featherpose.runtime.several import SeveralTracker
+from featherpose.runtime.several import everybody
 from featherpose.serve.errors import Refused
 from featherpose.serve.limits import Limits
 from featherpose.serve.metrics import Metrics
@@ -65,7 +65,7 @@ class Eye:
 
     def _everybody(self, image: np.ndarray, people: int) -> dict:
         spec = self.predictor.spec
-        poses = SeveralTracker(self.predictor, limit=people, smoothing=False, refine=True)(image, 0.0).values()
+        poses = everybody(self.predictor, image, people)
         found = [pose_facts(pose, spec) for pose in poses if is_found(pose, spec)]
         return {"found": bool(found), "people": found}
 

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from featherpose.pose import Pose
-from featherpose.runtime.draw import draw_pose
+from featherpose.runtime.draw import draw_people, draw_pose, write_text
 from featherpose.runtime.video.channel import Channel
 from featherpose.runtime.video.reader import Frame, Source
 from featherpose.runtime.video.tables import Seen, mirrored
@@ -251,29 +251,18 @@ class DrawnVideo:
         self._writer.abort()
 
 
-NUMBER_INK = (255, 255, 255)
 STATE_INK = {"uncertain": (240, 228, 66), "lost": (213, 94, 0)}
 """RGB of the word that is written into frames without a sure pose (Okabe and Ito, 2008)."""
 
 
 def draw_seen(seen: Seen, threshold: float) -> np.ndarray:
-    """A copy of the frame, (H, W, 3) uint8 RGB, with its pose or poses; a state other than found stands at the top left,
-    a person's number above them."""
+    """A copy of the frame, (H, W, 3) uint8 RGB, with its pose or poses; a state other than found stands at the top left."""
     image = seen.frame.image
-    image = image.copy() if seen.pose is None else draw_pose(image, seen.pose, threshold)
-    scale = max(image.shape[:2]) / 1280
-    for number, pose in (seen.people or {}).items():
-        image = draw_pose(image, pose, threshold)
-        x, y = pose.xy[pose.score >= threshold].min(axis=0, initial=max(image.shape[:2]))
-        _write(image, str(number), (x, max(y - 16 * scale, 36 * scale)), scale, NUMBER_INK)
+    if seen.people is not None:
+        image = draw_people(image, seen.people, threshold)
+    else:
+        image = image.copy() if seen.pose is None else draw_pose(image, seen.pose, threshold)
     if seen.state in STATE_INK:
-        _write(image, seen.state, (16 * scale, 36 * scale + 4), scale, STATE_INK[seen.state])
+        scale = max(image.shape[:2]) / 1280
+        write_text(image, seen.state, (16 * scale, 36 * scale + 4), STATE_INK[seen.state])
     return image
-
-
-def _write(image: np.ndarray, text: str, xy: tuple[float, float], scale: float, ink: tuple[int, int, int]) -> None:
-    """Writes into the picture, in `ink` on a dark rim; xy: where the text begins, at its foot."""
-    for thickness, colour in ((4, (24, 24, 24)), (2, ink)):
-        thickness = max(1, round(thickness * scale))
-        place = (round(float(xy[0])), round(float(xy[1])))
-        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
