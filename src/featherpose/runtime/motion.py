@@ -89,7 +89,7 @@ def evidence(pose: Pose) -> float:
     Half, because of somebody before a web camera only the upper half is in the picture.
     """
     half = max(len(pose.score) // 2, 1)
-    return float(np.sort(pose.score)[-half:].sum()) / half
+    return sum(sorted(pose.score.tolist())[-half:]) / half
 
 
 def begin(pose: Pose, timestamp: float, colours: np.ndarray | None = None) -> Motion:

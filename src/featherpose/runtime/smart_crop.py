@@ -10,7 +10,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from featherpose.geometry import box_of_points
 from featherpose.pose import Pose
 from featherpose.skeletons import Skeleton, canonical_joint_name
 
@@ -36,25 +35,30 @@ def smart_crop(pose: Pose, size_wh: tuple[int, int], joint_threshold: float = 0.
     A skeleton without both shoulders and both hips is cut around the middle of its joints that count, if half of them
     do; that part is our own, a guess.
     """
-    counts = pose.score > joint_threshold
+    counts, points = (pose.score > joint_threshold).tolist(), pose.xy.tolist()  # so few are quicker as plain numbers
+    seen = [point for point, count in zip(points, counts, strict=True) if count]
     shoulders, hips = _torso(pose.skeleton)
     if shoulders and hips:
-        if not (counts[shoulders].any() and counts[hips].any()):
+        if not (any(counts[k] for k in shoulders) and any(counts[k] for k in hips)):
             return whole_frame(size_wh)
-        centre = pose.xy[hips].mean(axis=0, dtype=np.float64)
-        torso = np.abs(pose.xy[[*shoulders, *hips]] - centre).max()
+        x, y = (sum(points[k][axis] for k in hips) / len(hips) for axis in (0, 1))
+        torso = _farthest([points[k] for k in (*shoulders, *hips)], x, y)
     else:
-        if not counts.any() or counts.sum() < len(counts) / 2:
+        if not seen or len(seen) < len(points) / 2:
             return whole_frame(size_wh)
-        box = box_of_points(pose.xy[counts])
-        centre, torso = (box[:2] + box[2:]) / 2, 0.0
-    body = np.abs(pose.xy[counts] - centre).max()
-
-    (width, height), (x, y) = size_wh, centre.tolist()
-    half = min(max(TORSO_MARGIN * float(torso), BODY_MARGIN * float(body)), max(x, y, width - x, height - y))
+        x, y = ((min(values) + max(values)) / 2 for values in zip(*seen, strict=True))
+        torso = 0.0
+    width, height = size_wh
+    to_border = max(x, y, width - x, height - y)
+    half = min(max(TORSO_MARGIN * torso, BODY_MARGIN * _farthest(seen, x, y)), to_border)
     if half > max(width, height) / 2 or half < SMALLEST_HALF:
         return whole_frame(size_wh)
     return np.array([x - half, y - half, x + half, y + half])
+
+
+def _farthest(points: list[list[float]], x: float, y: float) -> float:
+    """The largest distance of the points from (x, y) along an axis."""
+    return max(max(abs(px - x), abs(py - y)) for px, py in points)
 
 
 @lru_cache(maxsize=8)
