@@ -67,7 +67,8 @@ def test_a_bundled_model_can_be_trained_on(name):
     image = read_dataset(WEIGHTS.parents[2] / "tests" / "guard", split="val")[0]
     torch_joints = evaluate(Predictor(NetworkBackend(network, spec)), [image]).xy
     shipped = evaluate(Predictor(bundled_path(name)), [image]).xy
-    assert np.median(np.abs(torch_joints - shipped)) < 0.1
+    in_8_bits = name not in in_float(bundled_models())
+    assert np.median(np.abs(torch_joints - shipped)) < (1.0 if in_8_bits else 0.1)
 
 
 def test_names_that_are_not_bundled_have_no_weights():
