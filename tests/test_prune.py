@@ -96,9 +96,16 @@ def test_a_recipe_narrows_its_initial_model(tmp_path):
     save_model(init, network, ModelSpec(**spec))
     slimmer = ["model.network.neck={8=8, 16=8}", "model.network.head_width=8"]
     asked = [mobile, f"model.init='{init}'", "model.prune=true", *slimmer]
-    run = Run(read_recipe(task, asked), tmp_path / "run", Process(0, 1, torch.device("cpu")), lambda line: None)
+    alone = Process(0, 1, torch.device("cpu"))
+    run = Run(read_recipe(task, asked), tmp_path / "run", alone, lambda line: None)
     assert run.network.heads.heatmap.hidden.conv.weight.shape[0] == 8
     kept = run.network.heads.heatmap.hidden.conv.weight.flatten(1)[:, 0]
     assert set(kept.tolist()) <= set(network.heads.heatmap.hidden.conv.weight.flatten().tolist())
+    # Batches are prepared as for a step: with ways of pasting to choose from, and with a teacher's answers.
+    pasting = ["augment.paste_parts=1", "augment.paste_choices=2"]
+    teaching = [f"model.teacher='{init}'", "losses={heatmap=1, imitation=1}"]
+    for more in (pasting, teaching):
+        other = Run(read_recipe(task, [*asked, *more]), tmp_path / "run", alone, lambda line: None)
+        assert other.network.heads.heatmap.hidden.conv.weight.shape[0] == 8
     with pytest.raises(ValueError, match=r"model\.prune narrows a trained model"):
         read_recipe(task, ["model.prune=true"])

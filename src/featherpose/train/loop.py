@@ -141,12 +141,12 @@ class Run:
         self.total = sum(s.epochs * len(loader) for s, loader in zip(recipe.stage, self.loaders, strict=True))
         self.epochs = sum(s.epochs for s in recipe.stage)
 
+        self.teacher = self._teacher()
         init = "" if resume else recipe.model.init  # the checkpoint has all weights
         network = initial_network(
             recipe.model.network, self.skeleton, init, self._some_photos, self._losses if recipe.model.prune else None
         )
         self.network = network.to(process.device, memory_format=torch.channels_last)
-        self.teacher = self._teacher()
         self.frozen = self.network.backbone.early(recipe.train.freeze) if recipe.train.freeze else []
         for module in self.frozen:
             for parameter in module.parameters():
@@ -226,8 +226,22 @@ class Run:
                 module.eval()
         learner = Learner(network, self.criterion, self.recipe.train.amp)
         for batch in islice(self.loaders[-1].epoch(0), PRUNE_BATCHES):
-            tensors = {name: _sent(value, self.process.device) for name, value in batch.items()}
-            yield learner(tensors.pop("image").permute(0, 3, 1, 2).float(), tensors)[0]
+            yield learner(*self._inputs(batch, network))[0]
+
+    def _inputs(self, batch: dict[str, np.ndarray], network: nn.Module) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """What a Learner takes, on the device: pictures (B, 3, H, W), and targets with the teacher's answers, if any.
+
+        network: chooses where there are several ways of pasting.
+        """
+        tensors = {name: _sent(value, self.process.device) for name, value in batch.items()}
+        image = tensors.pop("image")
+        if image.dim() == 5:
+            bf16 = self.recipe.train.amp == "bf16"
+            image = hardest(network, image, tensors, k=self.criterion.options["k"], amp=bf16)
+        image = image.permute(0, 3, 1, 2).float()  # channels last in memory
+        if self.teacher is not None:
+            tensors.update(self.teacher(image))
+        return image, tensors
 
     def _loader(self, number: int) -> Loader:
         stage, train = self.recipe.stage[number], self.recipe.train
@@ -381,7 +395,7 @@ class Run:
 
     def _train_step(self, batch: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor, dict]:
         """One step; the loss, the gradient's norm before clipping, each loss before its weight. Waits for no GPU."""
-        rules, device = self.recipe.train, self.process.device
+        rules = self.recipe.train
         self.network.train()
         for module in self.frozen:
             module.eval()
@@ -391,14 +405,7 @@ class Run:
         factor = lr_factor(rules, self.step, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        tensors = {name: _sent(value, device) for name, value in batch.items()}
-        image = tensors.pop("image")
-        if image.dim() == 5:  # several ways of pasting to choose from
-            image = hardest(self.network, image, tensors, k=self.criterion.options["k"], amp=rules.amp == "bf16")
-        image = image.permute(0, 3, 1, 2).float()  # channels last in memory
-        if self.teacher is not None:
-            tensors.update(self.teacher(image))
-        total, parts = self.shared(image, tensors)
+        total, parts = self.shared(*self._inputs(batch, self.network))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), rules.clip or math.inf)
