@@ -150,7 +150,7 @@ def card(spec, results: dict[str, dict], float_results: dict[str, dict], path: P
         "",
         "## Figures",
         "",
-        "Photos it has not seen; `docs/evaluation.md` says what the columns mean.",
+        "Photos it has not trained on; `docs/evaluation.md` says what the columns mean.",
         "",
         "| set | protocol | AR | AR50 | 5 px | torso .2 | wrong person | AR in float |",
         "|---|---|---|---|---|---|---|---|",
