@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 from moving_people import SIZE_WH, Told, frame, person
 
+from featherpose.pose import Pose
+from featherpose.runtime import tracker as tracker_module
+from featherpose.runtime.motion import begin, moved_on
 from featherpose.runtime.one_euro import OneEuro
 from featherpose.runtime.predictor import Predictor
 from featherpose.runtime.smart_crop import smart_crop
 from featherpose.runtime.tracker import Lock, Tracker
+from featherpose.skeletons import COCO17
 
 FRAME = frame()
 LOCK = Lock(clothes=0)
@@ -88,6 +92,39 @@ def test_a_neighbour_who_comes_to_the_middle_of_the_crop_is_not_taken():
     scenes = [[person(240 - n, 200), person(330 - 2 * n, 205)] for n in range(35)]
     poses, _ = play(track, backend, scenes)
     assert max(off(pose, scene[0]) for pose, scene in zip(poses, scenes, strict=True)) < 4
+
+
+def looks_at_clothes(monkeypatch, scenes, **options):
+    """In which of the frames clothes were looked at."""
+    track, backend = tracker(lock=Lock(**options))
+    looked, real = [], tracker_module.clothes_of
+    monkeypatch.setattr(
+        tracker_module, "clothes_of", lambda image, poses: looked.append(round(30 * track._time)) or real(image, poses)
+    )
+    play(track, backend, scenes)
+    return looked
+
+
+def test_clothes_of_somebody_alone_are_looked_at_a_few_times_a_second(monkeypatch):
+    alone, two = [person(240)], [person(240), person(290)]
+    assert looks_at_clothes(monkeypatch, [alone] * 21, dressing=0.19) == [1, 7, 13, 19]
+    assert looks_at_clothes(monkeypatch, [alone] * 21, dressing=0.0) == list(range(1, 21))
+    neighbour = [alone] * 10 + [two] + [alone] * 10
+    assert looks_at_clothes(monkeypatch, neighbour, dressing=0.19) == [1, 7, *range(10, 21)]
+    assert looks_at_clothes(monkeypatch, [alone] * 4 + [[person(300)]]) == [1, 4], "not where they should be"
+
+
+def test_colours_are_averaged_by_the_time_since_the_last_look():
+    red, blue = np.tile([1.0, 0, 0], (4, 1)), np.tile([0, 0, 1.0], (4, 1))
+    pose = Pose(person(240), np.full(17, 0.9), COCO17)
+    motion = begin(pose, 0.0, red)
+    for n in range(1, 15):
+        motion = moved_on(motion, pose, n / 30)
+    assert motion.dressed_at == 0 and motion.colours is red
+    motion = moved_on(motion, pose, 0.5, blue)
+    np.testing.assert_allclose(motion.colours, 2 / 3 * red + 1 / 3 * blue)  # .5 s of .5 s + the time constant of 1 s
+    never = moved_on(begin(pose, 0.0), pose, 0.5, blue)
+    assert never.colours is blue and never.dressed_at == 0.5
 
 
 def test_somebody_hidden_is_uncertain_then_lost_then_found_again():

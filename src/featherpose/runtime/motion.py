@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import compress
+from statistics import median
 
 import numpy as np
 
@@ -42,6 +45,8 @@ class Motion:
     """Seconds."""
     colours: np.ndarray | None = None
     """(C, 3) of its clothes as `colours_of` gives them, averaged over time, or None."""
+    dressed_at: float = -math.inf
+    """Seconds: when its clothes were last looked at."""
 
     def at(self, timestamp: float) -> np.ndarray:
         """(K, 2) float64 pixels: the joints at a later time, the whole body moving on evenly for up to HORIZON."""
@@ -49,13 +54,26 @@ class Motion:
 
     def centre_at(self, timestamp: float) -> np.ndarray:
         """(2,) pixels: the middle of its joints at a later time, where the centre map should have a peak."""
-        xy = self.at(timestamp)[counted(self.pose)]
-        return (xy.min(axis=0) + xy.max(axis=0)) / 2
+        x, y = zip(*self._counted_at(timestamp), strict=True)
+        return np.array([(min(x) + max(x)) / 2, (min(y) + max(y)) / 2])
+
+    def _counted_at(self, timestamp: float) -> list[list[float]]:
+        """The (x, y) at a later time of the joints that count."""
+        return list(compress(self.at(timestamp).tolist(), _counted_of(self.pose.score.tolist())))
 
 
 def counted(pose: Pose, threshold: float = 0.2) -> np.ndarray:
     """(K,) bool: joints above a score; where fewer than two are, the better half."""
     return _counted(pose.score, threshold)
+
+
+def _counted_of(score: list[float], threshold: float = 0.2) -> list[bool]:
+    """`counted` for the scores of one body in plain numbers."""
+    counts = [value > threshold for value in score]
+    if sum(counts) < 2:
+        middle = median(score)
+        counts = [value >= middle for value in score]
+    return counts
 
 
 def _counted(score: np.ndarray, threshold: float = 0.2) -> np.ndarray:
@@ -94,7 +112,9 @@ def evidence(pose: Pose) -> float:
 
 def begin(pose: Pose, timestamp: float, colours: np.ndarray | None = None) -> Motion:
     """A body seen for the first time, taken to be at rest."""
-    return Motion(pose, size_of(pose), np.zeros(2), timestamp, colours)
+    return Motion(
+        pose, size_of(pose), np.zeros(2), timestamp, colours, -math.inf if colours is None else timestamp
+    )
 
 
 def moved_on(motion: Motion, pose: Pose, timestamp: float, colours: np.ndarray | None = None) -> Motion:
@@ -106,12 +126,14 @@ def moved_on(motion: Motion, pose: Pose, timestamp: float, colours: np.ndarray |
     both = both if both.any() else np.ones(len(both), bool)
     velocity = _median((pose.xy - motion.pose.xy)[both].astype(np.float64)) / dt
     share = dt / (dt + VELOCITY_SECONDS)
+    undressed = timestamp - motion.dressed_at  # infinite if their clothes were never seen: then they are taken over
     return Motion(
         pose,
         size=motion.size + share * (size_of(pose) - motion.size),
         velocity=motion.velocity + share * (velocity - motion.velocity),
         seen_at=timestamp,
-        colours=_averaged(motion.colours, colours, dt / (dt + COLOUR_SECONDS)),
+        colours=_averaged(motion.colours, colours, undressed / (undressed + COLOUR_SECONDS)),
+        dressed_at=motion.dressed_at if colours is None else timestamp,
     )
 
 
@@ -134,9 +156,35 @@ def _averaged(before: np.ndarray | None, now: np.ndarray | None, share: float) -
 def likeness(motion: Motion, pose: Pose, timestamp: float) -> float:
     """How like a pose is to the body at that time, in [0, 1]: half OKS of the joints, half overlap of their boxes.
 
-    The longer the body was not seen, the farther the joints may lie from where it should be.
+    The longer the body was not seen, the farther the joints may lie from where it should be. In plain numbers, as NumPy
+    takes several times as long for one body; `matches` is the same for many.
     """
-    return float(_likenesses([motion], [pose], timestamp)[0, 0])
+    first, growth, most = LIKENESS_REACH
+    reach = min(first + growth * max(timestamp - motion.seen_at, 0.0), most) * motion.size
+    expected, found = motion.at(timestamp).tolist(), pose.xy.tolist()
+    known, score = motion.pose.score.tolist(), pose.score.tolist()
+    near = total = 0.0
+    for (x, y), (a, b), p, q, spread in zip(expected, found, known, score, _spreads(pose.skeleton).tolist(), strict=True):
+        weight = math.sqrt(p * q)
+        near += weight * math.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * (spread * reach) ** 2))
+        total += weight
+    mine, theirs = _counted_of(known), _counted_of(score)
+    both = [a and b for a, b in zip(mine, theirs, strict=True)]
+    if sum(both) < 2:
+        both = [a or b for a, b in zip(mine, theirs, strict=True)]
+    shared = _overlap_of(list(compress(expected, both)), list(compress(found, both)), 0.1 * motion.size)
+    return (near / max(total, 1e-6) + shared) / 2
+
+
+def _overlap_of(first: list[list[float]], second: list[list[float]], margin: float) -> float:
+    """`overlap` of two sets of points in plain numbers."""
+    inner = mine = theirs = 1.0
+    for axis in (0, 1):
+        a, b = [point[axis] for point in first], [point[axis] for point in second]
+        low, high, left, right = min(a) - margin, max(a) + margin, min(b) - margin, max(b) + margin
+        inner *= max(min(high, right) - max(low, left), 0.0)
+        mine, theirs = mine * (high - low), theirs * (right - left)
+    return inner / max(mine + theirs - inner, 1e-9)
 
 
 def matches(motions: Sequence[Motion], poses: Sequence[Pose], colours: np.ndarray, timestamp: float, clothes: float):

@@ -21,6 +21,7 @@ from featherpose.runtime.motion import (
     colour_likeness,
     counted,
     evidence,
+    likeness,
     matches,
     moved_on,
     overlap,
@@ -58,6 +59,10 @@ class Lock:
     """By what factor, up or down, a lost person's size may have changed when they come back."""
     clothes: float = 0.6
     """What different clothes take off a likeness; 0 does not look at colours."""
+    sure: float = 0.5
+    """Likeness (motion.likeness) from which somebody who is alone in the picture is taken without a look at their clothes,"""
+    dressing: float = 0.2
+    """but for one in so many seconds."""
     same_clothes: float = 0.3
     """Least likeness of the clothes of somebody taken up again elsewhere."""
     people: int = 5
@@ -241,6 +246,8 @@ class Tracker:
 
     def _mine(self, image: np.ndarray, poses: list[Pose]) -> Pose | None:
         """Shares the poses out among the person followed and their neighbours; theirs, or None."""
+        if self._is_plain(poses):
+            return poses[0]
         tracks = [self._motion, *self._others]
         clothes, learned = clothes_of(image, poses)
         value = matches(tracks, poses, clothes, self._time, self.lock.clothes)
@@ -260,6 +267,12 @@ class Tracker:
         self._others = sorted(others, key=lambda track: -track.seen_at)[: 2 * self.lock.people]
         self._clothes = None if mine is None else learned[mine]
         return None if mine is None else poses[mine]
+
+    def _is_plain(self, poses: list[Pose]) -> bool:
+        """Whether there is nobody to be mistaken for: one pose, where the person should be, and no neighbour."""
+        if len(poses) != 1 or self._others or self._time - self._motion.dressed_at >= self.lock.dressing:
+            return False
+        return likeness(self._motion, poses[0], self._time) >= self.lock.sure
 
     def _come_back(self, poses: list[Pose], clothes: np.ndarray, taken: set[int]) -> int | None:
         """Index of the pose, not a neighbour's, that may be the person after some time unseen; the nearest of several."""

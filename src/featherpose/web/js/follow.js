@@ -1,5 +1,5 @@
 // One person followed through a video: featherpose.runtime.tracker in JavaScript; docs/tracking.md tells the rules.
-import { alike, begin, centreAt, colourLikeness, evidence, matches, movedOn, placeAt } from "./motion.js";
+import { alike, begin, centreAt, colourLikeness, evidence, likeness, matches, movedOn, placeAt } from "./motion.js";
 import { OneEuro } from "./one_euro.js";
 import { assign, clothesOf, DOUBLE } from "./several.js";
 import { smartCrop, wholeFrame } from "./smart_crop.js";
@@ -18,6 +18,8 @@ export const LOCK = Object.freeze({
   alone: 2.0, // so much farther while no neighbour is remembered
   sizeChange: 1.7,
   clothes: 0.6, // what different clothes take off a likeness
+  sure: 0.5, // likeness from which somebody who is alone in the picture is taken without a look at their clothes,
+  dressing: 0.2, // but for one in so many seconds
   sameClothes: 0.3, // least likeness of the clothes of somebody taken up again elsewhere
   people: 5, // most poses that are looked at in one frame
   center: 0.1, // least value of the centre map for the others
@@ -150,6 +152,7 @@ export class Follower {
 
   /** Shares the poses out among the person followed and their neighbours; theirs, or null. */
   mine(picture, poses) {
+    if (this.isPlain(poses)) return poses[0];
     const { lock, time, spec } = this;
     const { seen, learned } = this.looker.timed("decode", () => clothesOf(picture, poses, spec.joints));
     const value = matches([this.motion, ...this.others], poses, seen, time, lock.clothes, spec.sigmas);
@@ -170,6 +173,13 @@ export class Follower {
     this.others = others.sort((a, b) => b.seenAt - a.seenAt).slice(0, 2 * lock.people);
     this.clothes = index === null ? null : learned[index];
     return index === null ? null : poses[index];
+  }
+
+  /** Whether there is nobody to be mistaken for: one pose, where the person should be, and no neighbour. */
+  isPlain(poses) {
+    const { lock, motion, time, spec } = this;
+    if (poses.length !== 1 || this.others.length > 0 || time - motion.dressedAt >= lock.dressing) return false;
+    return likeness(motion, poses[0], time, spec.sigmas) >= lock.sure;
   }
 
   /** Index of the pose, not a neighbour's, that may be the person after some time unseen; the nearest of several. */

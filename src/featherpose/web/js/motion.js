@@ -1,7 +1,7 @@
 // What is remembered of one body between frames, and how like it a new pose is: featherpose.runtime.motion in JavaScript.
 //
-// A pose is {xy: [[x, y], ...] pixels of the frame, score: [...]}. A motion is {pose, size, velocity, seenAt, colours}: the
-// pose as measured, pixels, px/s, seconds, and the clothes' colours or null.
+// A pose is {xy: [[x, y], ...] pixels of the frame, score: [...]}. A motion is {pose, size, velocity, seenAt, colours,
+// dressedAt}: the pose as measured, pixels, px/s, seconds, the clothes' colours or null, and when they were looked at.
 import { boxOfPoints, canonicalJointName } from "./smart_crop.js";
 
 const VELOCITY_SECONDS = 0.15; // time constants
@@ -47,7 +47,8 @@ export function evidence({ score }) {
 
 /** A body seen for the first time, taken to be at rest. */
 export function begin(pose, timestamp, colours = null) {
-  return { pose, size: sizeOf(pose), velocity: [0, 0], seenAt: timestamp, colours };
+  const dressedAt = colours === null ? -Infinity : timestamp;
+  return { pose, size: sizeOf(pose), velocity: [0, 0], seenAt: timestamp, colours, dressedAt };
 }
 
 /** The body after it was seen again; colours: seen on it now, or null when they may be somebody else's. */
@@ -63,12 +64,14 @@ export function movedOn(motion, pose, timestamp, colours = null) {
     const steps = pose.xy.map((point, k) => point[axis] - motion.pose.xy[k][axis]).filter((_, k) => used[k]);
     return motion.velocity[axis] + share * (median(steps) / dt - motion.velocity[axis]);
   });
+  const undressed = timestamp - motion.dressedAt; // infinite if never seen: then they are taken over
   return {
     pose,
     size: motion.size + share * (sizeOf(pose) - motion.size),
     velocity,
     seenAt: timestamp,
-    colours: averaged(motion.colours, colours, dt / (dt + COLOUR_SECONDS)),
+    colours: averaged(motion.colours, colours, undressed / (undressed + COLOUR_SECONDS)),
+    dressedAt: colours === null ? motion.dressedAt : timestamp,
   };
 }
 
