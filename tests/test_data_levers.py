@@ -10,7 +10,8 @@ from tiny_training import JOINTS, write_split
 
 from featherpose.cli import run
 from featherpose.data.augment import NO_AUGMENTATION, Augmentation
-from featherpose.data.sample import Sample
+from featherpose.data.readers import read_dataset
+from featherpose.data.sample import Sample, has_nobody
 from featherpose.data.scale import AreaTarget, input_areas, scale_report, target_of_areas, target_of_text
 from featherpose.skeletons import Skeleton
 
@@ -101,6 +102,38 @@ def test_augment_draws_what_training_sees(data, tmp_path):
     arguments = ["--recipe", str(tmp_path / "r.toml"), "--set", "drop_joints=1", "--set", "paste_parts=1", "--count", "4"]
     assert run(["data", "augment", str(data), "--split", "train", *arguments, "--input-size", "64", "-o", str(tmp_path)]) == 0
     assert Image.open(tmp_path / "augment-train.png").size[0] > 300
+
+
+def test_background_is_cut_where_nobody_is(tmp_path, capsys):
+    """Somebody fills the left half of the first photo, and all of the second: one part comes out, from the right half."""
+    labels = write_split(tmp_path / "data", "val", 2, size=256)
+    halves = np.zeros((256, 256, 3), np.uint8)
+    halves[:, :128], halves[:, 128:] = (255, 0, 0), (0, 0, 255)
+    facts, boxes = json.loads(labels.read_text()), ([0, 30, 100, 200], [0, 0, 256, 256])
+    for image, annotation, box in zip(facts["images"], facts["annotations"], boxes, strict=True):
+        Image.fromarray(halves).save(tmp_path / "data/val" / image["file_name"])
+        image["coco_id"] = 7 + image["id"]
+        annotation.update(bbox=box, keypoints=[20, 40, 2] * 3)
+    labels.write_text(json.dumps(facts))
+    out = tmp_path / "nobody"
+    arguments = ["data", "background", str(labels), "--out", str(out)]
+    assert run(arguments) == 0
+    assert "parts without people: 1, from 2 photos" in capsys.readouterr().out
+    (sample,) = read_dataset(out, split="val")
+    assert has_nobody(sample) and sample.photo_id == "7" and min(sample.size_wh) >= 48
+    picture = np.asarray(Image.open(sample.photo))
+    assert picture.shape[:2] == sample.size_wh[::-1] and picture[..., 2].min() > 200 and picture[..., 0].max() < 60
+    first = sample.photo.read_bytes()
+    assert run(arguments) == 1 and "not empty" in capsys.readouterr().err
+    assert run([*arguments, "--overwrite"]) == 0 and sample.photo.read_bytes() == first, "the same seed, the same parts"
+
+
+def test_photos_full_of_people_have_no_background(tmp_path, capsys):
+    labels = write_split(tmp_path / "data", "val", 2, size=64)
+    assert run(["data", "background", str(labels), "--out", str(tmp_path / "o")]) == 1
+    error = capsys.readouterr().err.strip()
+    assert "none of the 2 photos has a part of 48 pixels that shows nobody" in error
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featherpose.cli.data_label import label
-from featherpose.cli.data_levers import augment, balance, scale
+from featherpose.cli.data_levers import augment, background, balance, scale
 
 if TYPE_CHECKING:
     from featherpose.data.readers import Problem
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (label, balance, scale, augment):
+for command in (label, balance, scale, augment, background):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""`featherpose data balance`, `scale` and `augment`: what the recipe's levers on the data would do, as pictures."""
+"""`featherpose data balance`, `scale`, `augment` and `background`: what the levers on the data would do, as pictures."""
 
 from __future__ import annotations
 
@@ -104,6 +104,34 @@ def augment(
         raise ValueError(f"{path}: none of the photos that were drawn can be read")
     out.mkdir(parents=True, exist_ok=True)
     print(save_png(out / f"augment-{tag}.png", picture))
+
+
+def background(
+    path: DataPath,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the new set.")],
+    split: Split = None,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier set of this name.")] = False,
+) -> None:
+    """Cut parts that touch nobody's box out of labelled photos, as a set without people.
+
+    For `evaluate --nobody`, or as [[data]] of a recipe. Look at the pictures: people who are not labelled are in them.
+    """
+    from functools import partial
+
+    from featherpose.cli.progress import rate_bar
+    from featherpose.data.background import write_background
+
+    tag, samples = _samples(path, split, None)
+    with rate_bar("photos") as bar:
+        track = partial(bar.track, description="cut")
+        labels, count, unreadable = write_background(
+            samples, out, split=tag, seed=seed, overwrite=overwrite, track=track
+        )
+    if unreadable:
+        print(f"photos that cannot be read: {unreadable} (featherpose data check {path} names them)")
+    print(f"parts without people: {count}, from {len(samples)} photos")
+    print(labels)
 
 
 def _samples(path: Path, split: str | None, skeleton: str | None) -> tuple[str, list]:

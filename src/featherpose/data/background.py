@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
 import numpy as np
 
 from featherpose.data.sample import Sample
+from featherpose.data.split_folder import check_place, new_split
 from featherpose.geometry import box_of_points
 
 SMALLEST = 0.25
@@ -13,6 +17,9 @@ MARGIN = 0.1
 """Boxes grow by this share of their longer side: hair, hands and feet stick out of a box around joints. A guess."""
 TRIES = 30
 """Regions that are drawn before a photo counts as full of people."""
+FEWEST_PIXELS = 48
+"""Sides of pictures that are written: smaller ones show a network at 192 px hardly anything. A guess."""
+PHOTO_NAME = "background-*.jpg"
 
 
 def background_region(sample: Sample, size_wh: tuple[int, int], rng: np.random.Generator) -> np.ndarray | None:
@@ -32,6 +39,45 @@ def background_region(sample: Sample, size_wh: tuple[int, int], rng: np.random.G
         if not touched.any():
             return region
     return None
+
+
+def write_background(
+    samples: Sequence[Sample], out: Path, *, split: str, seed: int = 0, overwrite: bool = False,
+    track: Callable[[Iterable[Sample]], Iterable[Sample]] = iter,
+) -> tuple[Path, int, int]:  # fmt: skip
+    """Cuts a square of background out of every photo that has one, as a data set without annotations.
+
+    The label file, how many pictures there are, and how many photos could not be read. The same arguments give the same
+    files; `photo_id`s stay, so that splits can be told apart. Raises what `check_place` raises, ValueError when no photo
+    has such a part, and OSError when the disk is full.
+    """
+    from featherpose.data.synthetic.dataset import coco_category
+    from featherpose.runtime.photos import read_photo
+
+    check_place(out, split, photo_name=PHOTO_NAME, overwrite=overwrite)
+    images: list[dict] = []
+    unreadable = 0
+    with new_split(out, split) as folder:
+        for number, sample in enumerate(track(samples), 1):
+            region = background_region(sample, (1, 1), np.random.default_rng([seed, number]))
+            if region is None or (region[2:] - region[:2]).min() < FEWEST_PIXELS:
+                continue
+            x1, y1, x2, y2 = np.round(region).astype(int).tolist()
+            try:
+                image = read_photo(sample.photo)[y1:y2, x1:x2]
+            except (OSError, ValueError):
+                unreadable += 1
+                continue
+            name = PHOTO_NAME.replace("*", f"{number:06d}")
+            folder.add(name, image)
+            height, width = image.shape[:2]
+            facts = {"id": number, "file_name": name, "width": width, "height": height, "coco_id": sample.photo_id}
+            images.append(facts)
+        if not images:
+            raise ValueError(f"none of the {len(samples)} photos has a part of {FEWEST_PIXELS} pixels that shows nobody")
+        info = {"description": f"background of labelled photos, cut by featherpose, seed {seed}"}
+        folder.facts = {"info": info, "images": images, "annotations": [], "categories": [coco_category()]}
+    return folder.labels, len(images), unreadable
 
 
 def _taken(sample: Sample) -> np.ndarray:
