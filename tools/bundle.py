@@ -59,7 +59,7 @@ def main() -> None:
 
     network, spec = load_network(asked.model)
     training = _portable(spec.provenance)
-    thresholds = calibrate(network, spec, asked.data)
+    thresholds, reliability = calibrate(network, spec, asked.data)
     spec = replace(
         spec, name=asked.name, version=asked.version, **thresholds, provenance={
             "licence": "Apache-2.0",
@@ -71,6 +71,7 @@ def main() -> None:
             "hours": asked.hours,
             "hardware": asked.hardware,
             "training": training,
+            "joint_score_reliability": reliability,
             "mmac": round(count_macs(network, spec.input_size) / 1e6, 1),
             "parameters": count_parameters(network),
         },
@@ -96,8 +97,8 @@ def main() -> None:
     _index(twin, spec, results[twin], of=asked.name)
 
 
-def calibrate(network, spec, data: Path) -> dict[str, float]:
-    """Thresholds from training photos (val stays for measuring).
+def calibrate(network, spec, data: Path) -> tuple[dict[str, float], list[dict]]:
+    """Thresholds from training photos (val stays for measuring), and what share of joints is right, score by score.
 
     Of a joint: from where on half of them are right. Of a pose: where misses and false alarms together are fewest. Scores
     of the first CALIBRATION_PHOTOS photos of coco_person train, protocol crop, and of background cut out of all of them.
@@ -112,7 +113,8 @@ def calibrate(network, spec, data: Path) -> dict[str, float]:
     error = np.linalg.norm(result.xy - result.truth.xy, axis=2)
     joint = half_right(result.score[labelled], (error <= 0.1 * sides[:, None])[labelled])
     best = min(result.presence["curve"], key=lambda row: row["misses"] + row["false_alarms"])
-    return {"joint_threshold": joint, "pose_threshold": best["threshold"]}
+    rows = [{key: round(value, 3) for key, value in row.items()} for row in result.reliability]
+    return {"joint_threshold": joint, "pose_threshold": best["threshold"]}, rows
 
 
 def guard(predictor: Predictor) -> dict[str, float]:
