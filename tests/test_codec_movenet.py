@@ -155,6 +155,40 @@ def test_votes_by_hand():
     assert score.tolist() == [pytest.approx(0.9)]
 
 
+def test_tops_of_curves_that_stand_on_the_joint_are_the_joints():
+    codec = MoveNetCodec((96, 96), 17, subcell=True, refine="dark", sigma_range=(1.0, 1.0))
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        xy = rng.uniform(8, 88, (1, 17, 2)).astype(np.float32)
+        maps = codec.encode(xy, np.full((1, 17), 2, np.int8))
+        maps["offset"][:] = np.nan  # is not read
+        found, _, _ = codec.decode(maps)
+        assert np.abs(found - xy[0]).max() < 2e-3
+
+
+def test_tops_by_hand():
+    codec = MoveNetCodec((48, 48), joints=4, refine="dark")
+    maps = codec.encode(np.zeros((0, 4, 2)), np.zeros((0, 4), np.int8))
+    maps = {name: maps[name] for name in ("center", "heatmap", "regression", "offset")}
+    maps["center"][0, 6, 6] = 1
+    maps["heatmap"][0, 6, 5:8], maps["heatmap"][0, 5, 6], maps["heatmap"][0, 7, 6] = (0.1, 0.8, 0.4), 0.4, 0.4
+    maps["heatmap"][1, 6, 11], maps["heatmap"][1, 5, 11] = 0.8, 0.4  # at the rim: no neighbour to the right, one above
+    maps["heatmap"][2] = 0.3
+    maps["heatmap"][3, 6, 6:8] = 0.8, 0.79999  # nearly as high beside it: no more than a cell away
+    found, score, _ = codec.decode(maps)
+    # ln 8 and ln 2 below the best: (ln .4 - ln .1) / 2 (ln 8 + ln 2) = ln 4 / 2 ln 16 = .25 to the right; level in y
+    assert found[0] == pytest.approx([4 * 6.75, 4 * 6.5], abs=1e-3)
+    assert found[1, 0] == pytest.approx(4 * 11.5) and found[1, 1] == pytest.approx(4 * (6.5 - _rise(0.8, 0.4, 1e-6)), abs=1e-3)
+    assert (found[2] % 4 == 2).all(), "a flat map: the middle of a cell"
+    assert score.tolist() == [pytest.approx(0.8), pytest.approx(0.8), pytest.approx(0.3), pytest.approx(0.8)]
+    assert found[3, 0] == pytest.approx(4 * 7, abs=1e-2) and found[3, 1] == pytest.approx(4 * 6.5)
+
+
+def _rise(best, one, other):
+    """How far the top lies from the best cell's middle towards the higher neighbour."""
+    return np.log(one / other) / (2 * np.log(best**2 / (one * other)))
+
+
 @pytest.mark.parametrize(("x", "y"), [(64, 10), (10, 64), (-0.001, 10), (10, -0.001)])
 def test_the_far_edge_is_outside_and_the_near_edge_inside(x, y):
     codec = MoveNetCodec((64, 64), 2)

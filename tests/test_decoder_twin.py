@@ -49,9 +49,9 @@ CASES = {
 }
 
 
-def decode_both(maps, vote_radius=0):
+def decode_both(maps, **rules):
     height, width = maps["heatmap"].shape[2:]
-    codec = MoveNetCodec(input_size=(4 * width, 4 * height), joints=K, vote_radius=vote_radius)
+    codec = MoveNetCodec(input_size=(4 * width, 4 * height), joints=K, **rules)
     joints, pose_score = Decoder(codec)({name: torch.from_numpy(values) for name, values in maps.items()})
     return codec.decode_batch(maps), (joints.numpy(), pose_score.numpy())
 
@@ -64,11 +64,11 @@ def test_twin_finds_the_same_cells(case):
     assert np.array_equal(joints[:, :, :2], xy)
 
 
-@pytest.mark.parametrize("vote_radius", [0, 1, 2])
+@pytest.mark.parametrize("rules", [{"vote_radius": 0}, {"vote_radius": 1}, {"vote_radius": 2}, {"refine": "dark"}], ids=str)
 @pytest.mark.parametrize("case", CASES)
-def test_twin_gives_the_same_joints_and_scores(case, vote_radius):
+def test_twin_gives_the_same_joints_and_scores(case, rules):
     maps = CASES[case](np.random.default_rng(1))
-    (xy, score, pose_score), (joints, twin_pose_score) = decode_both(maps, vote_radius)
+    (xy, score, pose_score), (joints, twin_pose_score) = decode_both(maps, **rules)
     assert np.abs(joints[:, :, :2] - xy).max() < 1e-3
     assert np.array_equal(joints[:, :, 2], score)
     assert np.array_equal(twin_pose_score, pose_score)

@@ -17,7 +17,7 @@ MARGIN = 1e-4
 """How much better, relatively, the best cell must be than the next one: a decoder in float32 cannot tell less apart."""
 
 
-def naive_decode(maps, stride, focus_xy=None, softening=1.8, vote_radius=0):
+def naive_decode(maps, stride, focus_xy=None, softening=1.8, vote_radius=0, refine="offset"):
     """Joints (K lists of x, y), their scores, the pose score, and by what share each choice of a cell was clear.
 
     maps: nested lists or arrays, center (1, H, W), heatmap (K, H, W), regression and offset (K, 2, H, W), x before y.
@@ -38,6 +38,16 @@ def naive_decode(maps, stride, focus_xy=None, softening=1.8, vote_radius=0):
         second = max((cell for cell in cells if cell is not first), key=lambda cell: cell[0])
         return first[1], first[2], (first[0] - second[0]) / max(abs(first[0]), 1e-30)
 
+    def top(values, row, column, axis):
+        """From a cell's corner to the top of the parabola through the logarithms of three cells in x (0) or y (1)."""
+        place, length = (column, width) if axis == 0 else (row, height)
+        if not 0 < place < length - 1:
+            return 0.5
+        cells = [(row, column + by) if axis == 0 else (row + by, column) for by in (-1, 0, 1)]
+        a, b, c = (math.log(max(values[i][j], 1e-6)) for i, j in cells)
+        bend = 2 * b - a - c
+        return 0.5 if bend < 1e-3 else 0.5 + max(-1, min(1, (c - a) / (2 * bend)))
+
     row, column, lead = best(center, *focus)
     leads, xy, score = [lead], [], []
     for k in range(len(heatmap)):
@@ -45,6 +55,10 @@ def naive_decode(maps, stride, focus_xy=None, softening=1.8, vote_radius=0):
         y = regression[k][1][row][column] + row
         i, j, lead = best(heatmap[k], x, y)
         leads.append(lead)
+        score.append(heatmap[k][i][j])
+        if refine == "dark":
+            xy.append([(j + top(heatmap[k], i, j, 0)) * stride, (i + top(heatmap[k], i, j, 1)) * stride])
+            continue
         votes = []  # weight, x, y
         for row_ in range(max(0, i - vote_radius), min(height, i + vote_radius + 1)):
             for column_ in range(max(0, j - vote_radius), min(width, j + vote_radius + 1)):
@@ -52,7 +66,6 @@ def naive_decode(maps, stride, focus_xy=None, softening=1.8, vote_radius=0):
                 votes.append((weight, column_ + offset[k][0][row_][column_], row_ + offset[k][1][row_][column_]))
         total = sum(vote[0] for vote in votes)
         xy.append([sum(vote[0] * vote[axis] for vote in votes) / total * stride for axis in (1, 2)])
-        score.append(heatmap[k][i][j])
     return xy, score, center[row][column], min(leads)
 
 
@@ -101,7 +114,7 @@ def flat(rng, joints, width, height):
 
 
 CASES = (
-    # name, maker, joints, (width, height) in cells, stride, focus in input pixels or None, radius of votes if any
+    # name, maker, joints, (width, height) in cells, stride, focus in input pixels or None, radius of votes and refine if any
     ("noise, 3 joints", noise, 3, (12, 12), 4, None),
     ("noise, focus at the top left", noise, 3, (12, 12), 4, (0.0, 0.0)),
     ("noise, wide grid, stride 8", noise, 3, (16, 8), 8, None),
@@ -116,16 +129,20 @@ CASES = (
     ("noise, votes of 9 cells", noise, 3, (12, 12), 4, None, 1),
     ("two people, votes of 25 cells", peaks, 3, (12, 12), 4, None, 2),
     ("votes at the rim of the picture", outside, 3, (12, 10), 8, None, 2),
+    ("noise, tops of the heatmap", noise, 3, (12, 12), 4, None, 0, "dark"),
+    ("two people, tops of the heatmap", peaks, 3, (12, 12), 4, None, 0, "dark"),
+    ("tops at the rim of the picture", outside, 5, (10, 12), 8, None, 0, "dark"),
+    ("flat heatmaps have no tops", flat, 3, (12, 12), 4, (10.0, 24.0), 0, "dark"),
 )
 
 
-def make_case(name, maker, joints, size, stride, focus_xy, vote_radius=0):
+def make_case(name, maker, joints, size, stride, focus_xy, vote_radius=0, refine="offset"):
     """One case, drawn anew until no choice of a cell is close."""
     width, height = size
     for attempt in range(1000):
         rng = np.random.default_rng([len(name), joints, width, height, attempt])
         maps = {key: values.round(3) for key, values in maker(rng, joints, width, height).items()}
-        xy, score, pose_score, lead = naive_decode(maps, stride, focus_xy, vote_radius=vote_radius)
+        xy, score, pose_score, lead = naive_decode(maps, stride, focus_xy, vote_radius=vote_radius, refine=refine)
         if lead > MARGIN:
             break
     else:
@@ -137,6 +154,7 @@ def make_case(name, maker, joints, size, stride, focus_xy, vote_radius=0):
         "stride": stride,
         "softening": 1.8,
         "vote_radius": vote_radius,
+        "refine": refine,
         "focus_xy": focus_xy,
         "maps": {key: [_short(v) for v in values.ravel().tolist()] for key, values in maps.items()},
         "expected": {

@@ -85,9 +85,9 @@ test("assign: nobody", () => assert.equal(assign([], 0.2).size + assign([[]], 0.
 const maps = new Map(golden("movenet_decode.json").cases.map((entry) => [entry.name, entry]));
 for (const { case: name, focus_xy: focus, limit, threshold, expected } of lock.several) {
   test(`several: ${name}, ${focus === null ? "no focus" : "a focus"}`, () => {
-    const { grid_wh: grid, joints: count, stride, softening, vote_radius: voteRadius, maps: values } = maps.get(name);
+    const { grid_wh: grid, joints: count, stride, softening, vote_radius: voteRadius, refine, maps: values } = maps.get(name);
     const typed = Object.fromEntries(Object.entries(values).map(([key, flat]) => [key, Float32Array.from(flat)]));
-    const found = decodeSeveral(typed, { grid, joints: count, limit, stride, softening, voteRadius, threshold, focus });
+    const found = decodeSeveral(typed, { grid, joints: count, limit, stride, softening, voteRadius, refine, threshold, focus });
     assert.ok(farthest(found.map(({ xy }) => xy), expected.xy) < lock.tolerance);
     assert.ok(farthest(found.map(({ poseScore }) => poseScore), expected.pose_score) < 1e-4);
   });

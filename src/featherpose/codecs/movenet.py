@@ -27,6 +27,7 @@ from featherpose.skeletons import did_you_mean
 
 CURVES = ("gaussian", "exponential")
 CENTERS = ("box", "mean")
+REFINES = ("offset", "dark")
 
 CUT_EXPONENT = 4.6052
 """Curves end where they fall to 0.01, as in Lightweight OpenPose (Osokin, 2018)."""
@@ -66,11 +67,17 @@ class MoveNetCodec:
     """Decoding: all cells this near the best one say where the joint is, each by its own offset, and count by the square of
     their heatmap (after the Hough voting of PersonLab, Papandreou et al., ECCV 2018). 0: the best cell alone, as the
     official graph does. Not more than the `offset_radius` that the network was trained with."""
+    refine: str = "offset"
+    """Decoding: what says where in its cell a joint is. offset: the offsets, see `vote_radius`. dark: the heatmap itself,
+    by the top of the curve through the best cell and its neighbours (Zhang et al., Distribution-Aware Coordinate
+    Representation, CVPR 2020, equation 8 without the mixed derivative, which a round curve does not have). It wants curves
+    that stand on the joint (`subcell`)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", tuple(int(v) for v in self.input_size))
         object.__setattr__(self, "sigma_range", tuple(float(v) for v in self.sigma_range))
-        for value, choices, name in ((self.curve, CURVES, "curve"), (self.center, CENTERS, "center")):
+        for name, choices in (("curve", CURVES), ("center", CENTERS), ("refine", REFINES)):
+            value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"codec movenet: unknown {name} '{value}'{did_you_mean(value, choices)}")
         for name, low in (("joints", 1), ("stride", 1), ("regression_radius", 0), ("offset_radius", 0), ("vote_radius", 0)):
@@ -387,12 +394,29 @@ class MoveNetCodec:
             weighted.reshape(joints, -1).argmax(axis=1, out=best[n])
         y, x = np.divmod(best, width)
         k = np.arange(joints)
-        xy = self._vote(heatmap, maps["offset"], y, x) if self.vote_radius else maps["offset"][k, :, y, x]
+        if self.refine == "dark":
+            xy = self._top(heatmap, y, x)
+        else:
+            xy = self._vote(heatmap, maps["offset"], y, x) if self.vote_radius else maps["offset"][k, :, y, x]
         xy[..., 0] += x
         xy[..., 1] += y
         if not np.isfinite(expected).all():  # else every cell is equally far, and the first one would pass for a joint
             xy[~np.isfinite(expected).all(axis=2)] = np.nan
         return xy * self.stride, heatmap[k, y, x]
+
+    def _top(self, heatmap: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """(N, K, 2) from the corners of the cells y, x (N, K) to the top of the parabola through the logarithms of each
+        cell's heatmap and its two neighbours', in x and in y; at most a cell from the middle, the middle if there is no top."""
+        joints, height, width = heatmap.shape
+        here, (across, down) = y * width + x, ((x > 0) & (x < width - 1), (y > 0) & (y < height - 1))
+        steps = np.stack([across * 1, down * width], axis=-1)  # (N, K, 2), 0 at the rim: no neighbour on one side
+        place = here[..., None, None] + steps[..., None] * _SIDES  # (N, K, 2, 3)
+        values = heatmap.reshape(joints, -1)[np.arange(joints)[:, None, None], place]
+        before, at, after = np.moveaxis(np.log(np.maximum(values, TOP_FLOOR)), -1, 0)
+        bend = 2 * at - before - after
+        flat = bend < TOP_FLAT
+        away = (after - before) / (2 * np.where(flat, 1, bend))
+        return np.where(flat, np.float32(0.5), 0.5 + np.minimum(np.maximum(away, -1), 1)).astype(np.float32)
 
     def _vote(self, heatmap: np.ndarray, offset: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """(N, K, 2) cells from rows y, columns x (N, K): the mean of what the cells around say, by the heatmap's square."""
@@ -460,6 +484,12 @@ MAPS = ("center", "heatmap", "regression", "offset")
 
 VOTE_FLOOR = np.float32(1e-12)
 """Added to the weight of every vote, so that cells without any score still have a mean."""
+
+_SIDES = np.array([-1, 0, 1])
+TOP_FLOOR = np.float32(1e-6)
+"""Heatmaps below it count as it: their logarithm says nothing."""
+TOP_FLAT = np.float32(1e-3)
+"""Curves that bend less have no top to speak of."""
 
 MOST_CELLS = 512
 """Cells of the centre map that are looked at for peaks; people fill some ten each."""

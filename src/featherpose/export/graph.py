@@ -16,7 +16,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from featherpose.codecs.movenet import MAPS, VOTE_FLOOR, MoveNetCodec, _focus
+from featherpose.codecs.movenet import MAPS, TOP_FLAT, TOP_FLOOR, VOTE_FLOOR, MoveNetCodec, _focus
 from featherpose.models.layers import ConvNorm
 
 DECODED = ("joints", "pose_score")
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         super().__init__()
         width, height = codec.grid
         self.width, self.height, self.stride, self.softening = width, height, codec.stride, codec.softening
-        self.vote_radius = codec.vote_radius
+        self.vote_radius, self.refine = codec.vote_radius, codec.refine
         self.register_buffer("columns", torch.arange(width, dtype=torch.float32), persistent=False)
         self.register_buffer("rows", torch.arange(height, dtype=torch.float32), persistent=False)
         focus = _focus(width, height, width / 2, height / 2, codec.softening).reshape(-1)
@@ -94,10 +94,25 @@ class Decoder(nn.Module):
     def xy(self, maps: dict[str, Tensor], cell: Tensor) -> Tensor:
         """Joints (B, K, 2) in input pixels, for the cell (B, K, 1) of each."""
         batch, joints = cell.shape[:2]
+        if self.refine == "dark":
+            return (self._column_row(cell) + self._top(maps["heatmap"].flatten(2), cell)) * self.stride
         if self.vote_radius:
             return self._vote(maps, cell) * self.stride
         inside = maps["offset"].flatten(3).gather(3, cell[:, :, None].expand(batch, joints, 2, 1))[:, :, :, 0]
         return (self._column_row(cell) + inside) * self.stride
+
+    def _top(self, heatmap: Tensor, cell: Tensor) -> Tensor:
+        """`MoveNetCodec._top`: from the corner of the best cell (B, K, 1) to the joint, (B, K, 2) cells."""
+        place = self._column_row(cell)  # (B, K, 2)
+        last = torch.tensor([self.width - 1.0, self.height - 1.0])
+        step = ((place > 0) & (place < last)).long() * torch.tensor([1, self.width])  # 0 at the rim
+        before, at, after = (
+            heatmap.gather(2, cell + side * step).clamp(min=float(TOP_FLOOR)).log() for side in (-1, 0, 1)
+        )
+        bend = 2 * at - before - after
+        flat = bend < float(TOP_FLAT)
+        away = (after - before) / (2 * bend.masked_fill(flat, 1))
+        return 0.5 + away.clamp(-1, 1).masked_fill(flat, 0)
 
     def _vote(self, maps: dict[str, Tensor], cell: Tensor) -> Tensor:
         """`MoveNetCodec._vote`: joints (B, K, 2) in cells, for the best cell (B, K, 1) of each."""

@@ -76,8 +76,8 @@ export class Looker {
   }
 
   grid() {
-    const { inputSize, stride, softening, voteRadius, joints } = this.spec;
-    return { grid: inputSize.map((side) => side / stride), joints: joints.length, stride, softening, voteRadius };
+    const { inputSize, stride, softening, voteRadius, refine, joints } = this.spec;
+    return { grid: inputSize.map((side) => side / stride), joints: joints.length, stride, softening, voteRadius, refine };
   }
 }
 

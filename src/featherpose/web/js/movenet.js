@@ -5,11 +5,15 @@
  *
  * maps: flat row-major arrays, center (H, W), heatmap (K, H, W), regression and offset (K, 2, H, W), x before y.
  * grid: [W, H] cells. stride: input pixels per cell. focus: a point in input pixels; null means the middle of the input.
- * voteRadius: cells around the best one whose offsets count too.
+ * voteRadius: cells around the best one whose offsets count too. refine: "offset", or "dark": the heatmap says where in
+ * its cell a joint is.
  */
-export function decode(maps, { grid, joints, stride = 4, softening = 1.8, voteRadius = 0, focus = null }) {
+export function decode(
+  maps,
+  { grid, joints, stride = 4, softening = 1.8, voteRadius = 0, refine = "offset", focus = null },
+) {
   const chosen = focusCell(maps, grid, stride, softening, focus);
-  return jointsFrom(maps, chosen, { grid, joints, stride, softening, voteRadius });
+  return jointsFrom(maps, chosen, { grid, joints, stride, softening, voteRadius, refine });
 }
 
 /**
@@ -20,7 +24,10 @@ export function decode(maps, { grid, joints, stride = 4, softening = 1.8, voteRa
  */
 export function decodeSeveral(
   maps,
-  { grid, joints, limit, stride = 4, softening = 1.8, voteRadius = 0, threshold = 0.1, minDistance = 2, focus = null },
+  {
+    grid, joints, limit, stride = 4, softening = 1.8, voteRadius = 0, refine = "offset", threshold = 0.1, minDistance = 2,
+    focus = null,
+  },
 ) {
   const [width] = grid;
   const apart = (a, b) => ((a % width) - (b % width)) ** 2 + (Math.floor(a / width) - Math.floor(b / width)) ** 2;
@@ -29,7 +36,8 @@ export function decodeSeveral(
     if (chosen.length >= limit) break;
     if (chosen.every((other) => apart(cell, other) > minDistance ** 2)) chosen.push(cell);
   }
-  return chosen.slice(0, limit).map((cell) => jointsFrom(maps, cell, { grid, joints, stride, softening, voteRadius }));
+  const rules = { grid, joints, stride, softening, voteRadius, refine };
+  return chosen.slice(0, limit).map((cell) => jointsFrom(maps, cell, rules));
 }
 
 const MOST_CELLS = 512; // of the centre map that are looked at for peaks
@@ -49,7 +57,7 @@ function focusCell({ center }, [width, height], stride, softening, focus) {
 }
 
 /** The joints of the person whose middle is a given cell. */
-function jointsFrom(maps, chosen, { grid: [width, height], joints, stride, softening, voteRadius }) {
+function jointsFrom(maps, chosen, { grid: [width, height], joints, stride, softening, voteRadius, refine }) {
   const cells = width * height;
   const row = Math.floor(chosen / width);
   const column = chosen - row * width;
@@ -61,10 +69,31 @@ function jointsFrom(maps, chosen, { grid: [width, height], joints, stride, softe
     const y = maps.regression[(2 * k + 1) * cells + chosen] + row;
     const cell = nearestPeak(maps.heatmap, k * cells, width, height, x, y, softening);
     const known = Number.isFinite(x) && Number.isFinite(y); // else every cell is equally far
-    xy.push(known ? vote(maps, k, cell, width, height, voteRadius).map((cells) => cells * stride) : [NaN, NaN]);
+    const place = refine === "dark" ? top(maps, k, cell, width, height) : vote(maps, k, cell, width, height, voteRadius);
+    xy.push(known ? place.map((cells) => cells * stride) : [NaN, NaN]);
     score.push(maps.heatmap[k * cells + cell]);
   }
   return { xy, score, poseScore: maps.center[chosen] };
+}
+
+const TOP_FLOOR = 1e-6; // heatmaps below it count as it
+const TOP_FLAT = 1e-3; // curves that bend less have no top
+
+/** [x, y] in cells: the top of the parabola through the logarithms of a cell's heatmap and its neighbours', by axis. */
+function top({ heatmap }, k, best, width, height) {
+  const row = Math.floor(best / width);
+  const column = best - row * width;
+  const start = k * width * height + best;
+  return [
+    [column, width, 1],
+    [row, height, width],
+  ].map(([place, length, step]) => {
+    if (place === 0 || place === length - 1) return place + 0.5; // no neighbour on one side
+    const [before, at, after] = [-step, 0, step].map((by) => Math.log(Math.max(heatmap[start + by], TOP_FLOOR)));
+    const bend = 2 * at - before - after;
+    if (bend < TOP_FLAT) return place + 0.5;
+    return place + 0.5 + Math.min(Math.max((after - before) / (2 * bend), -1), 1);
+  });
 }
 
 /** [x, y] in cells: the mean of what the cells around the best one say, by the square of their heatmap. */

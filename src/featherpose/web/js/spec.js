@@ -60,6 +60,7 @@ function checkedSpec(facts, name) {
     stride: facts.codec?.stride ?? 4, // the codec's own defaults
     softening: facts.codec?.softening ?? 1.8,
     voteRadius: facts.codec?.vote_radius ?? 0,
+    refine: facts.codec?.refine ?? "offset",
     jointThreshold: facts.joint_threshold,
     poseThreshold: facts.pose_threshold,
     provenance: facts.provenance ?? {},
