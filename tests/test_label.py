@@ -159,6 +159,33 @@ def test_nothing_outside_the_photo_is_taken():
     assert join(human, found, np.ones(3), sure(0.5), BODY).source == "h--"
 
 
+@pytest.mark.parametrize(
+    ("seen", "score", "dropped"),
+    [
+        ([[40, 50], [20, 50]], 0.9, True),
+        ([[40, 50], [20, 50]], 0.3, False),  # not sure enough
+        ([[21, 50], [39, 50]], 0.9, False),  # the same way round
+        ([[32, 50], [31, 50]], 0.9, False),  # hardly nearer when crossed
+    ],
+)
+def test_a_pair_that_the_teacher_sees_the_other_way_round_is_left_out(seen, score, dropped):
+    person = sample([[[30, 30], [20, 50], [40, 50]]], [[2, 2, 1]])
+    xy, scores = np.array([[30, 30], *seen], float), np.array([0.9, score, score])
+    joined = join(person, xy, scores, sure(0.5), BODY, drop_swapped=True)
+    assert joined.swapped.tolist() == [False, dropped, dropped]
+    assert joined.source == ("h--" if dropped else "hhh")
+    assert joined.visibility.tolist() == ([2, 0, 0] if dropped else [2, 2, 1])
+    assert np.isnan(joined.xy[1:]).all() == dropped and joined.score.tolist() == ([1, 0, 0] if dropped else [1, 1, 1])
+    assert join(person, xy, scores, sure(0.5), BODY).source == "hhh", "unless it is asked for"
+
+
+def test_near_joints_and_half_labelled_pairs_are_never_swapped():
+    near = sample([[[30, 30], [28, 50], [32, 50]]], [[2, 2, 2]])
+    half = sample([[[30, 30], [20, 50], [40, 50]]], [[2, 2, 0]])
+    for person, seen in ((near, [[32, 50], [28, 50]]), (half, [[40, 50], [20, 50]])):
+        assert not join(person, np.array([[30, 30], *seen], float), np.full(3, 0.9), sure(2.0), BODY, True).swapped.any()
+
+
 def test_joints_are_matched_by_name():
     human = sample([[[30, 30]] * 3], [[2, 0, 0]])
     joined = join(human, FOUND, np.ones(3), sure(0.5, HANDS.joints), HANDS)

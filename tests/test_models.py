@@ -22,7 +22,7 @@ from featherpose.models.layers import (
     set_folded,
     unfold_batch_norms,
 )
-from featherpose.models.necks import FPN, double
+from featherpose.models.necks import FPN, Context, double
 from featherpose.systems import build_network
 from featherpose.systems.movenet import PRESETS, build
 
@@ -157,6 +157,32 @@ def test_two_level_heads_read_both_levels():
     for name in MAPS:
         assert torch.equal(before[name], coarse[name]) == (name in ("heatmap", "offset"))
         assert torch.equal(before[name], fine[name]) == (name in ("center", "regression"))
+
+
+def test_context_begins_as_nothing_and_then_sees_everything():
+    torch.manual_seed(0)
+    plain = build(preset="lite").eval()
+    given = build(preset="lite", context=2).eval()
+    missing, unexpected = given.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith("neck.context.") for name in missing)
+    image = torch.rand(1, 3, 96, 96) * 255
+    before, after = plain(image), given(image)
+    assert all(torch.equal(before[name], after[name]) for name in MAPS)
+
+    block = Context(8).eval()
+    block.initialise()
+    torch.nn.init.ones_(block.project.norm.weight)
+    x = torch.rand(1, 8, 6, 6)
+    changed = x.clone()
+    changed[:, :, 0, 0] += 1
+    difference = (block(changed) - block(x)).abs().sum(dim=1)[0]
+    assert (difference[:4, :4] > 1e-6).all() and (difference[4:] == 0).all(), "7x7 cells: three to each side"
+
+
+def test_context_costs_little():
+    more = count_macs(build(preset="lite", context=4), (192, 192)) - count_macs(build(preset="lite"), (192, 192))
+    # 6x6 cells of 64 channels, four times: 49 weights a channel, then 64 to 128 and back
+    assert more == 4 * 36 * (64 * 49 + 2 * 64 * 128)
 
 
 def test_a_shorter_mobilenet_v1():

@@ -35,6 +35,9 @@ def label(
     joints_for_all: Annotated[
         bool, typer.Option("--joints-for-all", help="Also write what the teacher says of joints that humans labelled.")
     ] = False,
+    drop_swapped: Annotated[
+        bool, typer.Option("--drop-swapped", help="Leave out human left-right pairs that the teacher surely sees swapped.")
+    ] = False,
     flip: Annotated[bool, typer.Option(help="Look at the mirrored picture too: surer, twice the time.")] = True,
     upright: Annotated[bool, typer.Option(help="Turn leaning people upright by their human labels first.")] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="Take the first so many photos only.")] = None,
@@ -119,6 +122,7 @@ def label(
         photos_from=photos_folder(out),
         samples=samples,
         all_joints=joints_for_all,
+        drop_swapped=drop_swapped,
     )
     dropped = _dropped(samples, wanted)
     report = report_facts(
@@ -148,6 +152,9 @@ def label(
             "unreadable": list(answers.unreadable),
         },
     )
+    if drop_swapped:
+        of_whom = [int(j.swapped.sum()) // 2 for j in result.joined]
+        report["swapped"] = {"pairs": sum(of_whom), "people": sum(n > 0 for n in of_whom)}
     text = json.dumps(result.content, separators=(",", ":"), allow_nan=False)
     save_png(
         beside(out, ".sheet.png"),

@@ -23,6 +23,9 @@ from featherpose.skeletons import Skeleton, joint_mapping
 
 ADDED_JOINTS = 6
 """Somebody whom no human labelled is added from so many trusted joints on."""
+SWAPPED = (0.4, 0.08, 0.6)
+"""A human took left for right, as a teacher sees it, if it scores both joints at least this, they lie at least so many
+longer sides of the box apart, and they are nearer its joints the other way round, by this share of the distances. Guesses."""
 SAME_BOX = 0.5
 """Intersection over union above which a box is somebody who is known already."""
 
@@ -116,22 +119,29 @@ class Joined:
     """K letters of data/readers/sources.py."""
     score: np.ndarray
     """(K,) in [0, 1]: 1 for a human's, the teacher's score for its own, 0 for none."""
+    swapped: np.ndarray
+    """(K,) bool: human labels that were left out, see `swapped_joints`."""
 
 
 def join(
-    human: Sample, xy: np.ndarray, score: np.ndarray, thresholds: dict[str, Threshold], teacher: Skeleton
-) -> Joined:
+    human: Sample, xy: np.ndarray, score: np.ndarray, thresholds: dict[str, Threshold], teacher: Skeleton,
+    drop_swapped: bool = False,
+) -> Joined:  # fmt: skip
     """A person's labels and a teacher's answer (K_teacher, 2), (K_teacher,), in the joints of the human sample.
 
     human: in the skeleton of the result, the person as its target. The teacher's joints outside the photo are not
-    taken, as nobody could have seen them there.
+    taken, as nobody could have seen them there. drop_swapped: human labels of a pair that the teacher sees the other way
+    round are left out, and the teacher's are not taken: which of them is right, nobody knows.
     """
     joints, place = human.skeleton.joints, joint_mapping(teacher, human.skeleton)
     out_xy = human.xy[human.target].astype(np.float64)
     visibility = human.visibility[human.target]
+    swapped = swapped_joints(human, xy, score, place) if drop_swapped else np.zeros(len(joints), bool)
+    visibility = np.where(swapped, 0, visibility).astype(visibility.dtype)
+    out_xy[swapped] = np.nan
     taught = np.zeros(len(joints), bool)
     out_score = (visibility > 0).astype(np.float64)
-    for k in np.flatnonzero((visibility <= 0) & (place >= 0)):
+    for k in np.flatnonzero((visibility <= 0) & (place >= 0) & ~swapped):
         i = place[k]
         limit = thresholds[teacher.joints[i]].value
         if limit is None or not np.isfinite(xy[i]).all():
@@ -144,7 +154,28 @@ def join(
         for k, v in enumerate(visibility)
     ]
     out_visibility = np.where(taught, OCCLUDED, np.maximum(visibility, 0))
-    return Joined(out_xy, out_visibility, "".join(letters), out_score)
+    return Joined(out_xy, out_visibility, "".join(letters), out_score, swapped)
+
+
+def swapped_joints(human: Sample, xy: np.ndarray, score: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """(K,) bool: both joints of each pair that a human labelled the other way round than a teacher saw them (SWAPPED).
+
+    human: the person as its target. xy, score: the teacher's answer; place: where its joints are, as joint_mapping tells.
+    """
+    swapped = np.zeros(len(human.skeleton), bool)
+    low, high = np.split(human.box_xyxy[human.target], 2)
+    least_score, apart, share = SWAPPED
+    for names in human.skeleton.flip_pairs:
+        pair = [human.skeleton.index(name) for name in names]
+        own, seen = human.xy[human.target][pair].astype(np.float64), xy[place[pair]]
+        known = (human.visibility[human.target][pair] > 0).all() and (place[pair] >= 0).all() and np.isfinite(seen).all()
+        if not known or score[place[pair]].min() < least_score:
+            continue
+        if np.linalg.norm(own[0] - own[1]) < apart * (high - low).max():
+            continue
+        straight, crossed = (np.linalg.norm(own - order, axis=1).sum() for order in (seen, seen[::-1]))
+        swapped[pair] = crossed < share * straight
+    return swapped
 
 
 @dataclass(frozen=True)
@@ -169,15 +200,16 @@ def complete(
     photos_from: Path,
     samples: Sequence[Sample],
     all_joints: bool = False,
+    drop_swapped: bool = False,
 ) -> Result:
     """The label file `content` in the joints of `skeleton`, with what a teacher adds; everything else stays.
 
     answers: of `people_of(samples)`. photos_from: the folder that file names will count from. all_joints: the teacher's
-    answers for every joint are written too. People without labels, and those whose labels cannot be true, stay as they
-    are: boxes without joints.
+    answers for every joint are written too. drop_swapped: as `join` takes it. People without labels, and those whose
+    labels cannot be true, stay as they are: boxes without joints.
     """
     joined = [
-        join(to_skeleton(person, skeleton), answers.xy[n], answers.score[n], thresholds, teacher)
+        join(to_skeleton(person, skeleton), answers.xy[n], answers.score[n], thresholds, teacher, drop_swapped)
         for n, person in enumerate(answers.people)
     ]
     by_hand = np.array([person.visibility[person.target].max() > 0 for person in answers.people], bool)

@@ -111,6 +111,10 @@ def report_text(report: dict) -> str:
     if report["dropped_joints"]:
         names = ", ".join(f"{name} {count:,}" for name, count in report["dropped_joints"].items())
         lines += ["", f"Human labels of joints that the result's skeleton does not have, left out: {names}."]
+    if "swapped" in report:
+        swapped = report["swapped"]
+        lines += ["", f"Pairs whose left and right the teacher sees the other way round, left out: {swapped['pairs']:,}, "]
+        lines[-1] += f"of {swapped['people']:,} people."
     if report["problems"] or report["unreadable"]:
         lines += ["", f"Labels that cannot be true, left out: {report['problems']}. Photos that cannot be read: "]
         lines[-1] += f"{len(report['unreadable'])}."

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from featherpose.models.backbones import build_backbone
 from featherpose.models.heads import HEADS, Out
 from featherpose.models.layers import ACTIVATIONS, initialise
-from featherpose.models.necks import FPN
+from featherpose.models.necks import FPN, Context
 from featherpose.skeletons import did_you_mean
 
 PRESETS = {
@@ -61,9 +61,10 @@ def build(
 ) -> MoveNet:
     """A network with random weights.
 
-    preset: a key of PRESETS. Arguments: backbone, width, neck (dict stride -> lateral channels), heads (a key of HEADS),
-    head_width, sigmoid ("sigmoid" or "fast_sigmoid"), act (a key of layers.ACTIVATIONS, for backbone, neck and stems of
-    the heads instead of their own; MobileNetV3 and MicroNet do not take one), and `backbone_arguments` for the
+    preset: a key of PRESETS. Arguments: backbone, width, neck (dict stride -> lateral channels), context (how many
+    blocks see the whole picture, necks.Context), heads (a key of HEADS), head_width, sigmoid ("sigmoid" or
+    "fast_sigmoid"), act (a key of layers.ACTIVATIONS, for backbone, neck and stems of the heads instead of their own;
+    MobileNetV3 and MicroNet do not take one), and `backbone_arguments` for the
     backbone's own. ValueError for unknown names.
     """
     if preset is not None and preset not in PRESETS:
@@ -81,6 +82,7 @@ def _build(
     backbone: str = "mobilenet_v2",
     width: float = 1.0,
     neck: dict | None = None,
+    context: int = 0,
     heads: str = "movenet",
     head_width: int = 96,
     sigmoid: str = "sigmoid",
@@ -92,13 +94,13 @@ def _build(
     given = {"act": act} if act else {}
     body = build_backbone(backbone, width=width, **{**given, **(backbone_arguments or {})})
     channels = {int(stride): int(count) for stride, count in (neck or OFFICIAL_NECK).items()}
-    pyramid = FPN(body.channels, channels=channels, **given)
+    pyramid = FPN(body.channels, channels=channels, context=context, **given)
     if heads not in HEADS:
         raise ValueError(f"unknown heads '{heads}' of movenet{did_you_mean(heads, HEADS)}")
     ends = HEADS[heads](pyramid.channels, joints, hidden=head_width, sigmoid=sigmoid, **given)
     network = MoveNet(body, pyramid, ends)
     initialise(network)
     for module in network.modules():
-        if isinstance(module, Out):
+        if isinstance(module, (Context, Out)):
             module.initialise()
     return network
