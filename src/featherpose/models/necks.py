@@ -12,9 +12,9 @@ class Context(nn.Module):
     """Looks far around: x + 1x1(act(1x1(7x7 depthwise(x)))), twice as wide inside; (B, C, H, W) to the same.
 
     At stride 32 of a picture of 192 px it reaches three of six cells to each side, two of them reach from border to
-    border, for less than 1 MMAC each: which leg is the left one is told by the face. It begins as x: the last norm's weight is 0 (Goyal et al., Accurate, Large Minibatch
-    SGD, 2017, section 5.1), so that a trained network can be given some. The order of layers is that of Liu et al., A
-    ConvNet for the 2020s, CVPR 2022.
+    border, for less than 1 MMAC each: which leg is the left one is told by the face. It begins as x: the last norm's
+    weight is 0 (Goyal et al., Accurate, Large Minibatch SGD, 2017, section 5.1), so that a trained network can be given
+    some. The order of layers is that of Liu et al., A ConvNet for the 2020s, CVPR 2022.
     """
 
     def __init__(self, channels: int, *, act: str = "relu"):
