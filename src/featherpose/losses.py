@@ -88,8 +88,23 @@ def masked_l1(map_: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return error.sum() / (2 * weight.sum()).clamp_min(1.0)
 
 
-def heatmap_loss(maps: dict, targets: dict, *, form: str, k: float, joint_weights: Tensor, **_) -> Tensor:
+def at_twins(heatmap: Tensor, twins: Tensor, swap: float) -> Tensor | float:
+    """1 + swap times the heatmaps (B, K, H, W) of each joint's mirror twin: how much a cell counts for telling them apart.
+
+    The emphasis k weighs a left ankle that is missed k + 1 times as much as one seen in the right ankle's place, so that
+    showing both costs little. With swap = k both mistakes cost the same. A joint without a twin keeps its 1. Ours.
+    """
+    if not swap:
+        return 1.0
+    lone = twins == torch.arange(len(twins), device=twins.device)
+    return 1 + swap * heatmap[:, twins].masked_fill(lone[None, :, None, None], 0)
+
+
+def heatmap_loss(
+    maps: dict, targets: dict, *, form: str, k: float, swap: float, twins: Tensor, joint_weights: Tensor, **_
+) -> Tensor:
     weight = targets["heatmap_weight"] * joint_weights[None, :, None, None]
+    weight = weight * at_twins(targets["heatmap"], twins, swap)
     return FORMS[form](maps["heatmap"].float(), targets["heatmap"], weight, k=k)
 
 
@@ -134,7 +149,9 @@ SURE = 0.1
 many cells of the background would outweigh the few that are read."""
 
 
-def imitation_loss(maps: dict, targets: dict, *, k: float, joint_weights: Tensor, **_) -> Tensor:
+def imitation_loss(
+    maps: dict, targets: dict, *, k: float, swap: float, twins: Tensor, joint_weights: Tensor, **_
+) -> Tensor:
     """All maps against those of a teacher network on the same pictures, weighted as in IMITATED.
 
     targets: the teacher's maps as `imitation_<name>`. Regression and offset count as far as the teacher's centre and
@@ -145,7 +162,7 @@ def imitation_loss(maps: dict, targets: dict, *, k: float, joint_weights: Tensor
     heatmap, center = teacher["heatmap"], teacher["center"]
     here, somebody = (torch.where(map_ >= SURE, map_, 0) * factors for map_ in (heatmap, center))  # (B, K, H, W)
     parts = {
-        "heatmap": weighted_mse(maps["heatmap"].float(), heatmap, factors, k=k),
+        "heatmap": weighted_mse(maps["heatmap"].float(), heatmap, factors * at_twins(heatmap, twins, swap), k=k),
         "center": weighted_mse(maps["center"].float(), center, torch.ones_like(center), k=k),
         "regression": masked_l1(maps["regression"].float(), teacher["regression"], somebody),
         "offset": masked_l1(maps["offset"].float(), teacher["offset"], here),
@@ -172,14 +189,15 @@ class Criterion(nn.Module):
     """The weighted sum of named losses.
 
     weights: loss name -> weight, 0 leaves it out. form: a key of FORMS, for the heatmap and the centre. k: emphasis of
-    peaks (article: 5 to 10; the focal ones have none). joint_weights: joint name -> factor, 1 where not named.
+    peaks (article: 5 to 10; the focal ones have none). swap: emphasis of a joint's mirror twin, see `at_twins`.
+    joint_weights: joint name -> factor, 1 where not named.
     automatic: the sum is 0.5 / p^2 L + log(1 + p^2) over the losses L with learned p, which are this module's
     parameters; `weights` are where 0.5 / p^2 begins (Liebel and Koerner, Auxiliary Tasks in Multi-task Learning, 2018).
     Raises ValueError for unknown names or negative weights.
     """
 
     def __init__(
-        self, weights: dict[str, float], skeleton: Skeleton, *, form: str = "mse", k: float = 7.0,
+        self, weights: dict[str, float], skeleton: Skeleton, *, form: str = "mse", k: float = 7.0, swap: float = 0.0,
         joint_weights: dict | None = None, automatic: bool = False,
     ):  # fmt: skip
         super().__init__()
@@ -192,6 +210,8 @@ class Criterion(nn.Module):
             raise ValueError(f"unknown loss.form '{form}'{did_you_mean(form, FORMS)}")
         if not 0 <= k < math.inf:
             raise ValueError(f"loss.k must be a number from 0 on, got {k}")
+        if not 0 <= swap < math.inf:
+            raise ValueError(f"loss.swap must be a number from 0 on, got {swap}")
         self.weights = {name: float(weight) for name, weight in weights.items() if weight > 0}
         if not self.weights:
             raise ValueError("every loss has weight 0: nothing would be learned")
@@ -201,7 +221,8 @@ class Criterion(nn.Module):
                 raise ValueError(f"loss.joint_weights of '{joint}' must be a number from 0 on, got {factor}")
             factors[skeleton.index(joint)] = float(factor)
         bones = torch.from_numpy(skeleton.bone_index())
-        self.options = {"form": form, "k": k, "joint_weights": factors, "bones": bones}
+        twins = torch.as_tensor(skeleton.flip_index())
+        self.options = {"form": form, "k": k, "swap": swap, "twins": twins, "joint_weights": factors, "bones": bones}
         begin = {name: nn.Parameter(torch.tensor(math.sqrt(0.5 / weight))) for name, weight in self.weights.items()}
         self.p = nn.ParameterDict(begin if automatic else {})
 

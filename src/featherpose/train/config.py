@@ -20,7 +20,7 @@ from featherpose.toml import TOMLDecodeError, loads
 from featherpose.train.fill import convert, fill, is_number, require
 
 OPTIMIZERS = ("adamw", "muon")
-LOSS_OPTIONS = ("form", "k", "joint_weights", "automatic")
+LOSS_OPTIONS = ("form", "k", "swap", "joint_weights", "automatic")
 
 LATER = {
     "model.teacher": "",
@@ -188,7 +188,7 @@ class Recipe:
     augment: Augmentation = field(default_factory=Augmentation)
     losses: dict = field(default_factory=lambda: {"heatmap": 1.0, "center": 1.0, "regression": 0.1, "offset": 1.0})
     loss: dict = field(default_factory=dict)
-    """Options of losses.Criterion: form, k, joint_weights, automatic."""
+    """Options of losses.Criterion: form, k, swap, joint_weights, automatic."""
     train: TrainRules = field(default_factory=TrainRules)
     validation: ValidationRules = field(default_factory=ValidationRules)
 
@@ -229,8 +229,9 @@ class Recipe:
         require(isinstance(form, str), "loss.form", form, "a text")
         automatic = self.loss.get("automatic", False)
         require(isinstance(automatic, bool), "loss.automatic", automatic, "true or false")
-        k = self.loss.get("k", 0)
-        require(is_number(k) and 0 <= k < math.inf, "loss.k", k, "a number, 0 or more")
+        for key in ("k", "swap"):
+            value = self.loss.get(key, 0)
+            require(is_number(value) and 0 <= value < math.inf, f"loss.{key}", value, "a number, 0 or more")
         if self.losses.get("imitation") and not self.model.teacher:
             raise ValueError("losses.imitation needs a teacher: name a model of featherpose as model.teacher")
         if self.model.teacher and not self.losses.get("imitation"):
