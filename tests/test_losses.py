@@ -51,6 +51,27 @@ def test_without_any_target_the_background_still_counts():
     assert weighted_mse(found, torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2), k=7).item() == pytest.approx(0.26)
 
 
+def test_a_mirror_twin_counts_by_hand():
+    """Left, right and a nose without a twin; k = swap = 2. The left joint's cell 0 has 1, the right joint's cell 1."""
+    skeleton = Skeleton("three", ("left", "right", "nose"), flip_pairs=(("left", "right"),))
+    target = torch.zeros(1, 3, 1, 4)
+    target[0, 0, 0, 0] = target[0, 1, 0, 1] = target[0, 2, 0, 2] = 1
+    targets = {"heatmap": target, "heatmap_weight": torch.ones(1, 3, 1, 4)}
+
+    def cost(channel, cell, swap):
+        maps = {"heatmap": target.clone()}
+        maps["heatmap"][0, channel, 0, cell] = abs(target[0, channel, 0, cell] - 0.5)
+        return Criterion({"heatmap": 1}, skeleton, k=2.0, swap=swap)(maps, targets)[0].item()
+
+    # mass: three peaks of emphasis 3; half a peak missed costs 3 x .25, half a peak at the twin's place 1 or 3 x .25
+    assert cost(0, 0, 0.0) == pytest.approx(0.75 / 9) and cost(0, 1, 0.0) == pytest.approx(0.25 / 9)
+    assert cost(0, 1, 2.0) == pytest.approx(0.75 / 9) == cost(1, 0, 2.0) == cost(0, 0, 2.0)
+    assert cost(0, 3, 2.0) == pytest.approx(0.25 / 9), "elsewhere as before"
+    assert cost(2, 0, 2.0) == cost(2, 1, 2.0) == pytest.approx(0.25 / 9), "the nose has no twin"
+    with pytest.raises(ValueError, match=r"loss\.swap must be a number from 0 on"):
+        Criterion({"heatmap": 1}, skeleton, swap=-1.0)
+
+
 FORMS_BY_HAND = {
     # target 1, .5, 0 and k = 2: emphases 3, 2, 1; found .5, .25, .25
     "mse": (3 * 0.25 + 2 * 0.0625 + 0.0625) / (3 + 2 * 0.25),
