@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--keep", nargs="*", default=list(PARTS), help="parts that stay float (export --int8 --keep)")
     parser.add_argument("--recipes", default="", help="recipes in their order  [default: recipes/NAME.toml]")
     parser.add_argument("--start", default="ImageNet classifier (MobileNetV1 0.75, Apache-2.0)")
+    parser.add_argument("--teachers", default="PP-TinyPose 256x192 (labels where humans have none)")
     parser.add_argument("--hardware", default="2 cores of an x86-64 CPU, bf16")
     parser.add_argument("--notes", type=Path, help="Markdown about what works and what fails, from looking at pictures")
     parser.add_argument("--default", action="store_true", help="make it the default model")
@@ -65,6 +66,7 @@ def main() -> None:
             "licence": "Apache-2.0",
             "data": "COCO 2017 (photos: Flickr terms; keypoints: CC BY 4.0), Leeds Sports Pose Extended",
             "start": asked.start,
+            "teachers": asked.teachers,
             "recipes": asked.recipes or f"recipes/{asked.name}.toml",
             "commit": _git("rev-parse", "--short", "HEAD"),
             "date": date.today().isoformat(),
@@ -151,6 +153,7 @@ def card(spec, results: dict[str, dict], float_results: dict[str, dict], path: P
         f"| licence | {facts['licence']} |",
         f"| data | {facts['data']} |",
         f"| started from | {facts['start']} |",
+        f"| taught by | {facts['teachers']} |",
         f"| recipe | {facts['recipes']}; the last: seed {recipe.get('train', {}).get('seed')}, "
         f"{training.get('epochs')} epochs, {training.get('steps')} steps |",
         f"| commit | {facts['commit']}, {facts['date']} |",
