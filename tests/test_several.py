@@ -1,6 +1,7 @@
 """Several people: peaks of the centre map, doubles, who is who, and what a body is remembered by."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,8 +82,10 @@ def test_peaks_close_together_are_one():
     assert len(codec.decode_several(maps, 9, min_distance=1.0)[0]) == 3
 
 
-def test_an_empty_map_holds_nobody():
+@pytest.mark.parametrize("rules", [{}, {"vote_radius": 2}, {"refine": "dark"}], ids=str)
+def test_an_empty_map_holds_nobody(rules):
     codec, maps = maps_of()
+    codec = replace(codec, **rules)
     xy, score, pose_score = codec.decode_several(maps, 5)
     assert xy.shape == (0, 17, 2) and score.shape == (0, 17) and pose_score.shape == (0,)
     assert len(codec.decode_several(maps, 5, focus_xy=(90, 90))[0]) == 1

@@ -380,6 +380,8 @@ class MoveNetCodec:
         """Joints of the people whose middles are these N cells: (N, K, 2) input pixels and (N, K) scores."""
         heatmap = maps["heatmap"]  # (K, H, W)
         joints, height, width = heatmap.shape
+        if not rows:
+            return np.zeros((0, joints, 2), np.float32), np.zeros((0, joints), np.float32)
         across, down = _indices(width, height)
         middle = np.array([columns, rows], np.float32).T[:, None]  # (N, 1, 2)
         expected = maps["regression"][:, :, rows, columns].transpose(2, 0, 1) + middle  # (N, K, 2) cell indices
