@@ -179,6 +179,11 @@ def test_context_begins_as_nothing_and_then_sees_everything():
     assert (difference[:4, :4] > 1e-6).all() and (difference[4:] == 0).all(), "7x7 cells: three to each side"
 
 
+def test_a_negative_context_is_refused():
+    with pytest.raises(ValueError, match="context must be a number of blocks, 0 or more, got -1"):
+        build(preset="lite", context=-1)
+
+
 def test_context_costs_little():
     more = count_macs(build(preset="lite", context=4), (192, 192)) - count_macs(build(preset="lite"), (192, 192))
     # 6x6 cells of 64 channels, four times: 49 weights a channel, then 64 to 128 and back

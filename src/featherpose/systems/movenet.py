@@ -91,6 +91,8 @@ def _build(
 ) -> MoveNet:
     if act and act not in ACTIVATIONS:
         raise ValueError(f"unknown act '{act}' of movenet{did_you_mean(act, ACTIVATIONS)}")
+    if context < 0:
+        raise ValueError(f"network movenet: context must be a number of blocks, 0 or more, got {context}")
     given = {"act": act} if act else {}
     body = build_backbone(backbone, width=width, **{**given, **(backbone_arguments or {})})
     channels = {int(stride): int(count) for stride, count in (neck or OFFICIAL_NECK).items()}
