@@ -152,9 +152,6 @@ def label(
             "unreadable": list(answers.unreadable),
         },
     )
-    if drop_swapped:
-        of_whom = [int(j.swapped.sum()) // 2 for j in result.joined]
-        report["swapped"] = {"pairs": sum(of_whom), "people": sum(n > 0 for n in of_whom)}
     text = json.dumps(result.content, separators=(",", ":"), allow_nan=False)
     save_png(
         beside(out, ".sheet.png"),

@@ -49,6 +49,10 @@ def report_facts(
             for joint, t in thresholds.items()
         },
         "joints": joint_counts(result, skeleton),
+        "swapped": {
+            "pairs": sum(int(j.swapped.sum()) // 2 for j in result.joined),
+            "people": sum(bool(j.swapped.any()) for j in result.joined),
+        },
         "people_added": int((result.taken & ~_by_hand(result)).sum()),
     }
 
@@ -111,8 +115,8 @@ def report_text(report: dict) -> str:
     if report["dropped_joints"]:
         names = ", ".join(f"{name} {count:,}" for name, count in report["dropped_joints"].items())
         lines += ["", f"Human labels of joints that the result's skeleton does not have, left out: {names}."]
-    if "swapped" in report:
-        swapped = report["swapped"]
+    swapped = report["swapped"]
+    if swapped["pairs"]:
         lines += ["", f"Pairs whose left and right the teacher sees the other way round, left out: {swapped['pairs']:,}, "]
         lines[-1] += f"of {swapped['people']:,} people."
     if report["problems"] or report["unreadable"]:

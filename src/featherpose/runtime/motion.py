@@ -11,7 +11,6 @@ from statistics import median
 
 import numpy as np
 
-from featherpose.geometry import box_of_points
 from featherpose.pose import Pose
 from featherpose.skeletons import Skeleton, canonical_joint_name
 
@@ -172,19 +171,8 @@ def likeness(motion: Motion, pose: Pose, timestamp: float) -> float:
     both = [a and b for a, b in zip(mine, theirs, strict=True)]
     if sum(both) < 2:
         both = [a or b for a, b in zip(mine, theirs, strict=True)]
-    shared = _overlap_of(list(compress(expected, both)), list(compress(found, both)), 0.1 * motion.size)
+    shared = overlap(list(compress(expected, both)), list(compress(found, both)), 0.1 * motion.size)
     return (near / max(total, 1e-6) + shared) / 2
-
-
-def _overlap_of(first: list[list[float]], second: list[list[float]], margin: float) -> float:
-    """`overlap` of two sets of points in plain numbers."""
-    inner = mine = theirs = 1.0
-    for axis in (0, 1):
-        a, b = [point[axis] for point in first], [point[axis] for point in second]
-        low, high, left, right = min(a) - margin, max(a) + margin, min(b) - margin, max(b) + margin
-        inner *= max(min(high, right) - max(low, left), 0.0)
-        mine, theirs = mine * (high - low), theirs * (right - left)
-    return inner / max(mine + theirs - inner, 1e-9)
 
 
 def matches(motions: Sequence[Motion], poses: Sequence[Pose], colours: np.ndarray, timestamp: float, clothes: float):
@@ -254,10 +242,18 @@ def overlaps(xy: np.ndarray) -> np.ndarray:
     return _overlap(boxes[:, None], boxes[None])
 
 
-def overlap(first_xy: np.ndarray, second_xy: np.ndarray, margin: float) -> float:
-    """Intersection over union of the boxes around two sets of points, each grown by a margin in pixels."""
-    grow = np.array([-margin, -margin, margin, margin])
-    return float(_overlap(box_of_points(first_xy) + grow, box_of_points(second_xy) + grow))
+def overlap(first_xy: Sequence, second_xy: Sequence, margin: float) -> float:
+    """Intersection over union of the boxes around two sets of points (x, y), each grown by a margin in pixels.
+
+    In plain numbers, see `likeness`.
+    """
+    inner = mine = theirs = 1.0
+    for axis in (0, 1):
+        a, b = [point[axis] for point in first_xy], [point[axis] for point in second_xy]
+        low, high, left, right = min(a) - margin, max(a) + margin, min(b) - margin, max(b) + margin
+        inner *= max(min(high, right) - max(low, left), 0.0)
+        mine, theirs = mine * (high - low), theirs * (right - left)
+    return float(inner / max(mine + theirs - inner, 1e-9))
 
 
 def _boxes(xy: np.ndarray, counts: np.ndarray, margin: np.ndarray) -> np.ndarray:
