@@ -9,8 +9,10 @@ pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 import torch
 from safetensors.torch import load_file
+from test_teacher import write_graph
 from tiny_training import JOINTS, log_lines, write_split, write_task
 
+from featherpose.codecs import build_codec
 from featherpose.codecs.movenet import MAPS
 from featherpose.skeletons import Skeleton, load_skeleton
 from featherpose.spec import ModelSpec
@@ -18,6 +20,7 @@ from featherpose.systems import build_network
 from featherpose.systems.files import load_network, save_model
 from featherpose.train.config import read_recipe
 from featherpose.train.distributed import Process
+from featherpose.train.imitation import HILL, THEIR_SIGMA, GraphTeacher, make_teacher
 from featherpose.train.loop import Interrupted, Run, train
 
 CPU = Process(rank=0, world=1, device=torch.device("cpu"))
@@ -115,7 +118,7 @@ def test_without_any_answers_there_is_nothing_to_distil(task):
 def test_a_teacher_network_gives_the_maps_it_would_give_alone(task, teacher):
     run = run_of(task, f"model.teacher={teacher}", IMITATE, "train.amp=off")
     image = torch.from_numpy(first_batch(run)["image"]).permute(0, 3, 1, 2).float()
-    found = run.teacher(image)
+    found = run.teacher(image, {})
     with torch.no_grad():
         wanted = load_network(teacher)[0](image)
     assert found.keys() == {f"imitation_{name}" for name in MAPS}
@@ -163,3 +166,133 @@ def test_a_teacher_that_cannot_teach_this_is_refused(task, teacher):
         read_recipe(task, [IMITATE])
     with pytest.raises(ValueError, match=r"model\.teacher would teach nothing: give losses\.imitation a weight"):
         read_recipe(task, [f"model.teacher={teacher}"])
+
+
+# --- another project's graph that runs along ------------------------------------------------------------------------
+
+THREE = Skeleton("three", JOINTS)
+CODEC = {"name": "movenet", "sigma_range": (1.0, 1.0), "subcell": True}
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory):
+    """A graph of 64x48 pixels whose maps are the red, green and blue of the picture."""
+    return str(write_graph(tmp_path_factory.mktemp("graph") / "colours.onnx"))
+
+
+def looking_at(colours, input_size=(96, 96)):
+    return make_teacher(colours, THREE, CODEC, input_size, torch.device("cpu"), "off")
+
+
+def scene(*persons, size=96, target=0):
+    """A black picture (1, 3, H, W) with red, green and blue dots of 12 px, and what the loader says of it.
+
+    persons: (3, 2) pixels of each person's joints, NaN where unlabelled.
+    """
+    picture = torch.zeros(1, 3, size, size)
+    rows, columns = torch.meshgrid(torch.arange(size) + 0.5, torch.arange(size) + 0.5, indexing="ij")
+    for person in persons:
+        for joint, (x, y) in enumerate(person):
+            if np.isfinite(x):
+                picture[0, joint, (columns - x).abs().maximum((rows - y).abs()) <= 6] = 255
+    xy = np.array(persons, np.float64)
+    maps = build_codec(CODEC, (size, size), 3).encode(xy, np.where(np.isfinite(xy).all(axis=2), 2, 0))
+    own = xy[target] if target >= 0 else np.full((3, 2), np.nan)
+    box = [*(np.nanmin(own, axis=0) - 4), *(np.nanmax(own, axis=0) + 4)] if target >= 0 else [np.nan] * 4
+    told = {"heatmap": maps["heatmap"], "target_xy": own, "target_box": np.array(box)}
+    return picture, {name: torch.from_numpy(np.asarray(value, np.float32))[None] for name, value in told.items()}
+
+
+ONE = [(20, 30), (50, 60), (70, 20)]
+TWO = [(80, 80), (30, 84), (84, 50)]
+
+
+def test_a_graphs_maps_come_to_the_cells_that_they_speak_of(colours):
+    given, middles, errors = looking_at(colours), torch.arange(24) + 0.5, []
+    for x, y in np.random.default_rng(0).uniform(20, 76, (60, 2)):
+        mass = given(*scene([(x, y), (48, 60), (60, 20)]))["imitation_heatmap"][0, 0]
+        assert float(mass.max()) > 0.5  # a dot is three columns wide in the narrow input
+        found = [float((mass.sum(dim=axis) * middles).sum() / mass.sum()) * 4 for axis in (0, 1)]
+        errors.append([found[0] + 96 / 48 / 2 - x, found[1] + 96 / 64 / 2 - y])  # its cell c is the middle of pixel 4 c
+    assert np.abs(errors).max() < 2.4 and np.abs(np.mean(errors, axis=0)).max() < 0.4  # pixels; a cell has 4
+
+
+def hill(x, y, top, shape=(64, 48)):
+    """A hill as top-down teachers draw them, its top at cell (x, y)."""
+    rows, columns = torch.meshgrid(torch.arange(shape[0]), torch.arange(shape[1]), indexing="ij")
+    return top * torch.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * THEIR_SIGMA**2))
+
+
+def test_hills_keep_their_heights_and_get_the_width_of_our_curves(colours):
+    one, other = hill(10.5, 20.67, 0.9), hill(30.5, 44.67, 0.4)
+    maps = torch.stack([one, one.maximum(other), torch.zeros(64, 48)])[None]
+    found = looking_at(colours, (192, 192))._on_grid(maps, (48, 48))[0]
+    assert 0.8 < found[0].max() < 0.9 and found[0].argmax() == 15 * 48 + 10  # middle (10.5, 15.5)
+    assert 0.35 < found[1, 33, 30] < 0.4 and found[1, 15, 10] == found[0, 15, 10]
+    assert not found[2].any()
+    across = found[0, 15, 8:14] / found[0].max()  # wider than high, as its input is narrower than ours: 1.15 and 0.87
+    along = found[0, 13:19, 10] / found[0].max()
+    area = 2 * np.pi * 0.9
+    assert float(across.sum()) > float(along.sum())
+    assert float(found[0].sum()) == pytest.approx(area, rel=0.1)
+    assert HILL >= 2 * 3 * 1.25 - 1  # the widest curve of the bundled recipes ends within a hill
+
+
+def test_a_graph_speaks_of_the_target_alone(colours):
+    given = looking_at(colours)
+    picture, told = scene(ONE, TWO)
+    weight = given(picture, told)["imitation_weight"][0]
+    for joint in range(3):
+        x, y = np.array(ONE[joint]) // 4
+        assert weight[joint, y, x] == 1
+        x, y = np.array(TWO[joint]) // 4
+        assert weight[joint, y, x] == 0
+    assert not weight[:, 22:].any() and weight[0, 12, 8] == 1  # below the box; inside, where nobody has a joint
+    inside_of_one = [(50, 50), (np.nan,) * 2, (np.nan,) * 2]
+    weight = given(*scene(ONE, inside_of_one))["imitation_weight"][0]
+    assert weight[0, 12, 12] == 0 and weight[1, 12, 12] == 1
+
+
+def test_a_graph_that_looks_at_somebody_else_is_not_heard(colours):
+    given = looking_at(colours)
+    picture, told = scene(ONE)
+    assert given(picture, told)["imitation_weight"].any()
+    assert not given(torch.zeros_like(picture), told)["imitation_weight"].any()
+    moved = told | {"target_xy": told["target_xy"] + 16}
+    assert not given(picture, moved)["imitation_weight"].any()
+    lost_one = picture.clone()
+    lost_one[:, 2] = 0
+    assert given(lost_one, told)["imitation_weight"].any()
+    outside = told | {"target_xy": told["target_xy"] - 1000}
+    assert not given(picture, outside)["imitation_weight"].any()
+    picture, told = scene(ONE, target=-1)
+    assert not given(picture, told)["imitation_weight"].any()
+
+
+def test_a_graph_teaches_a_training(task, colours, tmp_path):
+    overrides = [f"model.teacher={colours}", "losses={heatmap=0.001, imitation=1}", "train.amp=off", "train.warmup=0"]
+    run = run_of(task, *overrides)
+    assert isinstance(run.teacher, GraphTeacher)
+    batch = first_batch(run)
+    losses = [float(run._train_step(batch)[2]["imitation"]) for _ in range(25)]
+    assert 0 < losses[-1] < losses[0] / 2
+    recipe = read_recipe(task, [*overrides, "validation.path="])
+    assert stopped_equals_straight(recipe, tmp_path)
+    provenance = load_network(tmp_path / "straight" / "model.safetensors")[1].provenance
+    assert provenance["recipe"]["model"]["teacher"] == "colours.onnx"
+
+
+def test_a_graph_that_cannot_teach_is_refused(task, tmp_path):
+    def with_teacher(path):
+        return run_of(task, f"model.teacher={path}", IMITATE)
+
+    with pytest.raises(FileNotFoundError, match="there is no such model file"):
+        with_teacher("nobody.onnx")
+    with pytest.raises(ValueError, match="no output is a stack of heatmaps"):
+        with_teacher(write_graph(tmp_path / "rows.onnx", "simcc"))
+    (tmp_path / "broken.onnx").write_bytes(b"no graph")
+    with pytest.raises(ValueError, match="not a readable ONNX file"):
+        with_teacher(tmp_path / "broken.onnx")
+    graph = write_graph(tmp_path / "colours.onnx")
+    with pytest.raises(ValueError, match="gives 3 joints, skeleton 'other' has 2; both must be the same, in the same order"):
+        make_teacher(str(graph), Skeleton("other", JOINTS[:2]), CODEC, (96, 96), torch.device("cpu"), "off")

@@ -152,21 +152,24 @@ many cells of the background would outweigh the few that are read."""
 def imitation_loss(
     maps: dict, targets: dict, *, k: float, swap: float, twins: Tensor, joint_weights: Tensor, **_
 ) -> Tensor:
-    """All maps against those of a teacher network on the same pictures, weighted as in IMITATED.
+    """The maps that a teacher gives for the same pictures, weighted as in IMITATED.
 
-    targets: the teacher's maps as `imitation_<name>`. Regression and offset count as far as the teacher's centre and
-    heatmap are sure of the cell.
+    targets: the teacher's maps as `imitation_<name>`, all four or the heatmap alone, of those pictures that are true in
+    `imitation_asked` (B,), if that is there. Regression and offset count as far as the teacher's centre and heatmap are
+    sure of the cell, the heatmap by `imitation_weight`, if that is there.
     """
-    teacher = {name: targets[f"imitation_{name}"] for name in IMITATED}
+    if "imitation_asked" in targets:
+        maps = {name: maps[name][targets["imitation_asked"]] for name in IMITATED}
     factors = joint_weights[None, :, None, None]
-    heatmap, center = teacher["heatmap"], teacher["center"]
-    here, somebody = (torch.where(map_ >= SURE, map_, 0) * factors for map_ in (heatmap, center))  # (B, K, H, W)
-    parts = {
-        "heatmap": weighted_mse(maps["heatmap"].float(), heatmap, factors * at_twins(heatmap, twins, swap), k=k),
-        "center": weighted_mse(maps["center"].float(), center, torch.ones_like(center), k=k),
-        "regression": masked_l1(maps["regression"].float(), teacher["regression"], somebody),
-        "offset": masked_l1(maps["offset"].float(), teacher["offset"], here),
-    }
+    heatmap = targets["imitation_heatmap"]
+    weight = factors * at_twins(heatmap, twins, swap) * targets.get("imitation_weight", 1.0)
+    parts = {"heatmap": weighted_mse(maps["heatmap"].float(), heatmap, weight, k=k)}
+    if "imitation_center" in targets:
+        center = targets["imitation_center"]
+        here, somebody = (torch.where(map_ >= SURE, map_, 0) * factors for map_ in (heatmap, center))  # (B, K, H, W)
+        parts["center"] = weighted_mse(maps["center"].float(), center, torch.ones_like(center), k=k)
+        parts["regression"] = masked_l1(maps["regression"].float(), targets["imitation_regression"], somebody)
+        parts["offset"] = masked_l1(maps["offset"].float(), targets["imitation_offset"], here)
     return sum(IMITATED[name] * part for name, part in parts.items())
 
 

@@ -59,6 +59,8 @@ class Part:
     """How often each sample is seen in an epoch; a fraction draws a share anew each epoch."""
     balance: float = 0.0
     """How far rare poses are seen more often, 0 to 1 (data/balance.py); the length of an epoch stays the same."""
+    taught: bool = True
+    """Whether a teacher network is asked about its pictures (train/imitation.py)."""
     weight: np.ndarray | None = field(init=False, default=None, repr=False, compare=False)
     """(N,) what `balance` makes of it; None without."""
 
@@ -98,7 +100,8 @@ def make_example(
     parts: list[Part], photos: Photos, codec, rules: Augmentation, *, part: int, index: int, seed: int, epoch: int,
     position: int, bank: LimbBank | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
-    """One training example: `image` (H, W, 3) uint8 and the codec's target maps.
+    """One training example: `image` (H, W, 3) uint8, the codec's target maps, whom it was cut around (`_target`)
+    and whether a teacher is asked about it (`taught`, bool).
 
     With several `paste_choices` the image is (N, H, W, 3), the ways of pasting to choose from (train/hardest.py).
     """
@@ -110,6 +113,8 @@ def make_example(
     )
     return {
         "image": picture,
+        "taught": np.bool_(parts[part].taught),
+        **_target(moved),
         **codec.encode(
             moved.xy,
             moved.visibility,
@@ -120,6 +125,16 @@ def make_example(
             teacher_score=moved.teacher_score,
         ),
     }
+
+
+def _target(sample: Sample) -> dict[str, np.ndarray]:
+    """`target_xy` (K, 2) and `target_box` (4,) of the person a picture was cut around, NaN where there is none."""
+    if sample.target < 0:
+        joints = len(sample.skeleton)
+        return {"target_xy": np.full((joints, 2), np.nan, np.float32), "target_box": np.full(4, np.nan, np.float32)}
+    labelled = sample.visibility[sample.target] > 0
+    xy = np.where(labelled[:, None], sample.xy[sample.target], np.nan)
+    return {"target_xy": xy.astype(np.float32), "target_box": sample.target_box().astype(np.float32)}
 
 
 def collate(examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -36,6 +36,7 @@ LATER = {
     "augment.joint_area_mode": 0.0,
     "augment.background": 0.0,
     "data.balance": 0.0,
+    "data.taught": True,
     "train.optimizer": "adamw",
     "train.norms": "live",
 }
@@ -59,7 +60,8 @@ class ModelRules:
     prune: bool = False
     """Take from `init` the channels that matter most, where it is a wider network of the same kind (train/prune.py)."""
     teacher: str = ""
-    """A model of featherpose (.safetensors, or the name of a bundled one) that the loss `imitation` learns from."""
+    """What the loss `imitation` learns from: a model of featherpose (.safetensors, or the name of a bundled one), or
+    another project's top-down model with a heatmap per joint (.onnx, .xml)."""
 
     def __post_init__(self) -> None:
         require(self.name.strip() == self.name != "" and not set(self.name) & set("/\\"), "model.name", self.name,
@@ -77,6 +79,8 @@ class DataRules:
     """How often each photo is seen in an epoch; 0.5 draws half of them anew each time."""
     balance: float = 0.0
     """How far rare poses are seen more often: 0 each photo alike, 1 each group of poses alike (data/balance.py)."""
+    taught: bool = True
+    """Whether model.teacher is asked about these photos."""
 
     def __post_init__(self) -> None:
         require(self.path != "", "data.path", self.path, "a label file or a data folder")
@@ -234,6 +238,8 @@ class Recipe:
             require(is_number(value) and 0 <= value < math.inf, f"loss.{key}", value, "a number, 0 or more")
         if self.losses.get("imitation") and not self.model.teacher:
             raise ValueError("losses.imitation needs a teacher: name a model of featherpose as model.teacher")
+        if self.losses.get("imitation") and not any(data.taught for data in self.data):
+            raise ValueError("losses.imitation has no photos to learn from: every data.taught is false")
         if self.model.teacher and not self.losses.get("imitation"):
             raise ValueError("model.teacher would teach nothing: give losses.imitation a weight, 1 say, or leave it out")
         if self.losses.get("bone") and not skeleton.bones:

@@ -1,30 +1,49 @@
-"""A trained network as a teacher: its maps of the pictures of a step are the targets of the loss `imitation`."""
+"""A trained model as a teacher: its maps of the pictures of a step are targets of the loss `imitation`.
+
+Either a network of ours, which gives all four maps of everybody in the picture, or another project's top-down graph with
+a heatmap per joint (Simple Baselines, HRNet, PP-TinyPose), which knows the person in the middle alone.
+"""
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from featherpose.codecs import build_codec
+from featherpose.data.teacher.top_down import HeatmapTeacher
 from featherpose.losses import IMITATED
 from featherpose.skeletons import Skeleton
 from featherpose.systems.files import load_network
 
 
-class Teacher:
+GRAPHS = (".onnx", ".xml")
+
+
+def make_teacher(
+    path: str, skeleton: Skeleton, codec: dict, input_size: tuple[int, int], device: torch.device, amp: str
+) -> NetworkTeacher | GraphTeacher:
+    """The teacher of a recipe: path, codec and amp are its model.teacher, model.codec and train.amp, input_size its last.
+
+    FileNotFoundError or ValueError when the file is not there, no model, or one of other joints or another grid.
+    """
+    if Path(path).suffix.lower() in GRAPHS:
+        return GraphTeacher(path, skeleton, codec, input_size, device, amp)
+    return NetworkTeacher(path, skeleton, codec, device, amp)
+
+
+class NetworkTeacher:
     """A frozen model of ours, of any size, with the joints and the grid of the network that learns."""
 
     def __init__(self, path: str, skeleton: Skeleton, codec: dict, device: torch.device, amp: str) -> None:
-        """path: a .safetensors model. codec, amp: the recipe's model.codec and train.amp.
-
-        FileNotFoundError or ValueError when it is not there, no model, or one of other joints or another grid.
-        """
+        """path: a .safetensors model. The rest, and what is raised: see `make_teacher`."""
         network, spec = load_network(path)
-        if spec.skeleton.joints != skeleton.joints:
-            raise ValueError(
-                f"{path}: the teacher's joints are those of skeleton '{spec.skeleton.name}', the recipe's of "
-                f"'{skeleton.name}'; a teacher must have the same joints in the same order"
-            )
+        _check_joints(path, spec.skeleton, skeleton)
         theirs, own = (build_codec(facts, spec.input_size, len(skeleton)) for facts in (spec.codec, codec))
         if type(theirs) is not type(own) or theirs.stride != own.stride:
             raise ValueError(
@@ -35,8 +54,101 @@ class Teacher:
         self.amp = amp
 
     @torch.no_grad()
-    def __call__(self, image: Tensor) -> dict[str, Tensor]:
-        """Targets `imitation_<map>`, float32, for pictures (B, 3, H, W) RGB, 0..255."""
+    def __call__(self, image: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Targets `imitation_<map>`, float32, for pictures (B, 3, H, W) RGB, 0..255; the other targets are not needed."""
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp == "bf16"):
             maps = self.network(image)
         return {f"imitation_{name}": maps[name].float() for name in IMITATED}
+
+
+THEIR_SIGMA = 2.3
+"""Cells of its own map: the width of a top-down teacher's curves (Xiao et al., ECCV 2018, at 64x48)."""
+HILL = 7
+"""Cells, side of the neighbourhood that one hill of a teacher's map fills."""
+FROM = 0.05
+"""A labelled curve at least this high, away from the target's own joint, is another person's."""
+BEYOND = 0.15
+"""How far around the target's box a top-down teacher is heard, in longer sides of the box. A guess."""
+SEES, AGREES = 0.3, 0.6
+"""A teacher looks at the target if its map is at least SEES near AGREES of the labelled joints. Guesses."""
+
+
+class GraphTeacher:
+    """A heatmap model of another project (.xml by OpenVINO, .onnx), shown each picture stretched to its input.
+
+    Stretching keeps the whole picture in a narrower input; with PP-TinyPose it reads people better than a border does
+    (AR .758 and .756 on coco_person train in crops of 1.25 boxes, .678 and .618 in crops of 1.6).
+    """
+
+    def __init__(
+        self, path: str, skeleton: Skeleton, codec: dict, input_size: tuple[int, int], device: torch.device, amp: str
+    ) -> None:
+        """See `make_teacher`."""
+        self.graph = HeatmapTeacher(path, skeleton=skeleton, threads=1, flip=False, bf16=amp == "bf16")
+        own = build_codec(codec, input_size, len(skeleton))
+        self.stride = own.stride
+        self.sigma = float(np.clip(own.sigma_scale * max(own.grid) / TYPICAL_CROP, *own.sigma_range))
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`imitation_heatmap` and `imitation_weight` (B, K, H, W), float32, for pictures (B, 3, H, W) RGB, 0..255.
+
+        targets: `heatmap` (B, K, H, W), and `target_xy` (B, K, 2) and `target_box` (B, 4) in input pixels, NaN where
+        there is none. The weight is 1 around the target's box, but 0 where somebody else's joint of the kind is
+        labelled, and everywhere where the teacher seems to look at somebody else.
+        """
+        width, height = self.graph.input_size
+        pictures = image.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+        maps = self.graph.maps(np.stack([cv2.resize(picture, (width, height)) for picture in pictures]))
+        heatmap = self._on_grid(torch.from_numpy(maps).to(image.device), targets["heatmap"].shape[-2:])
+        weight = self._weight(heatmap, targets)
+        return {"imitation_heatmap": heatmap, "imitation_weight": weight}
+
+    def _on_grid(self, maps: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """A teacher's maps at the middles of our cells, its hills as wide as our curves and as high as they were."""
+        down, across = (_middles(n, m).to(maps) for n, m in zip(grid_hw, maps.shape[-2:], strict=True))
+        seen = (down @ maps @ across.T).clamp(0, 1)
+        top = functional.max_pool2d(seen, (HILL, 1), stride=1, padding=(HILL // 2, 0))
+        top = functional.max_pool2d(top, (1, HILL), stride=1, padding=(0, HILL // 2))
+        theirs = THEIR_SIGMA * math.sqrt(grid_hw[0] / maps.shape[-2] * grid_hw[1] / maps.shape[-1])  # cells of ours
+        return top * (seen / top.clamp_min(1e-6)) ** max((theirs / self.sigma) ** 2, 1.0)
+
+    def _weight(self, heatmap: Tensor, targets: dict[str, Tensor]) -> Tensor:
+        height, width = heatmap.shape[-2:]
+        joints = targets["target_xy"] / self.stride  # (B, K, 2) cells
+        rows = (torch.arange(height, device=heatmap.device) + 0.5)[:, None]
+        columns = (torch.arange(width, device=heatmap.device) + 0.5)[None]
+        x, y = joints[..., 0, None, None], joints[..., 1, None, None]
+        own = (columns - x) ** 2 + (rows - y) ** 2 <= (3 * self.sigma + 1) ** 2  # NaN is far from everything
+        others = (targets["heatmap"] >= FROM) & ~own
+
+        box = targets["target_box"] / self.stride
+        more = BEYOND * (box[:, 2:] - box[:, :2]).amax(dim=1).nan_to_num()
+        x1, y1, x2, y2 = (v[:, None, None] for v in (*(box[:, :2] - more[:, None]).T, *(box[:, 2:] + more[:, None]).T))
+        around = (columns >= x1) & (columns <= x2) & (rows >= y1) & (rows <= y2)  # (B, H, W)
+
+        inside = ((joints >= 0) & (joints < joints.new_tensor([width, height]))).all(dim=2)  # (B, K)
+        seen = (((heatmap * own).flatten(2).amax(dim=2) >= SEES) & inside).sum(dim=1)
+        looks = (seen >= AGREES * inside.sum(dim=1)) & (seen > 0)
+        return (around[:, None] & ~others & looks[:, None, None, None]).float()
+
+
+TYPICAL_CROP = 1.25
+"""Longer sides of a person's box in a crop's side: the protocol's."""
+
+
+def _middles(cells: int, others: int) -> Tensor:
+    """(cells, others) float32: what the middles of a row of cells are between the values of another row.
+
+    Value j of the other row stands for the place j / others, as top-down teachers have it (data/teacher/top_down.py).
+    """
+    place = ((torch.arange(cells) + 0.5) * others / cells)[:, None]
+    return (1 - (place.clamp(0, others - 1) - torch.arange(others)).abs()).clamp_min(0)
+
+
+def _check_joints(path: str, theirs: Skeleton, own: Skeleton) -> None:
+    if theirs.joints != own.joints:
+        raise ValueError(
+            f"{path}: the teacher's joints are those of skeleton '{theirs.name}', the recipe's of '{own.name}'; a "
+            "teacher must have the same joints in the same order"
+        )

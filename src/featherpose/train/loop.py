@@ -30,7 +30,7 @@ from featherpose.train.config import Recipe
 from featherpose.train.ema import EMA
 from featherpose.train.folder import CHECKPOINT, MODEL, Journal, check_folder, writing
 from featherpose.train.hardest import hardest
-from featherpose.train.imitation import Teacher
+from featherpose.train.imitation import GraphTeacher, NetworkTeacher, make_teacher
 from featherpose.train.initial import initial_network
 from featherpose.train.meter import Meter
 from featherpose.train.optimizer import lr_factor, make_optimizer
@@ -133,7 +133,8 @@ class Run:
         self.photos = Photos(keep=recipe.train.keep_photos)
         self.problems: dict[str, int] = {}
         self.parts = [
-            Part(self._teachable(self._read(d.path, d.split, self.skeleton)), d.repeat, d.balance) for d in recipe.data
+            Part(self._teachable(self._read(d.path, d.split, self.skeleton)), d.repeat, d.balance, d.taught)
+            for d in recipe.data
         ]
         self._check_answers()
         self.val = self._validation_samples()
@@ -239,8 +240,11 @@ class Run:
             bf16 = self.recipe.train.amp == "bf16"
             image = hardest(network, image, tensors, k=self.criterion.options["k"], amp=bf16)
         image = image.permute(0, 3, 1, 2).float()  # channels last in memory
+        asked = tensors.pop("taught")
         if self.teacher is not None:
-            tensors.update(self.teacher(image))
+            shown = image[asked].contiguous(memory_format=torch.channels_last)
+            tensors.update(self.teacher(shown, {name: value[asked] for name, value in tensors.items()}))
+            tensors["imitation_asked"] = asked
         return image, tensors
 
     def _loader(self, number: int) -> Loader:
@@ -251,11 +255,12 @@ class Run:
             workers=train.workers, rank=self.process.rank, world=self.process.world,
         )  # fmt: skip
 
-    def _teacher(self) -> Teacher | None:
+    def _teacher(self) -> NetworkTeacher | GraphTeacher | None:
         model = self.recipe.model
         if not model.teacher:
             return None
-        return Teacher(model.teacher, self.skeleton, model.codec, self.process.device, self.recipe.train.amp)
+        size, amp = self.recipe.input_size, self.recipe.train.amp
+        return make_teacher(model.teacher, self.skeleton, model.codec, size, self.process.device, amp)
 
     def spec(self) -> ModelSpec:
         """The spec of the model as it is now."""

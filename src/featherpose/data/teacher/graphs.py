@@ -10,10 +10,10 @@ LOG_ERRORS_ONLY = 3
 """onnxruntime's level; its warnings speak to authors of graphs."""
 
 
-def open_graph(path: str | Path, threads: int = 1):
+def open_graph(path: str | Path, threads: int = 1, *, bf16: bool = False):
     """The graph of a .onnx or .xml file: `input_shape`, `input_dtype`, `output_shapes`, `metadata`, `run(batch)`.
 
-    Shapes are tuples with None where a size is free. Raises FileNotFoundError, ValueError for a file that is no graph
+    Shapes are tuples with None where a size is free. bf16: OpenVINO may compute in bfloat16 where the CPU has it. Raises FileNotFoundError, ValueError for a file that is no graph
     with one input, ImportError without the library that runs it.
     """
     path = Path(path)
@@ -22,13 +22,13 @@ def open_graph(path: str | Path, threads: int = 1):
     graphs = {".onnx": OnnxGraph, ".xml": OpenVinoGraph}
     if path.suffix.lower() not in graphs:
         raise ValueError(f"{path}: '{path.suffix}' is no graph that can be run here; known: {', '.join(graphs)}")
-    return graphs[path.suffix.lower()](path, threads)
+    return graphs[path.suffix.lower()](path, threads, bf16)
 
 
 class OnnxGraph:
     """An ONNX file in onnxruntime, on the CPU."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, bf16: bool) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -57,7 +57,7 @@ class OnnxGraph:
 class OpenVinoGraph:
     """An OpenVINO IR (.xml with its .bin beside it) on the CPU."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, bf16: bool) -> None:
         try:
             import openvino
         except ImportError as error:
@@ -65,8 +65,10 @@ class OpenVinoGraph:
                 f"{path}: running an OpenVINO model needs openvino (pip install 'featherpose[openvino]')",
                 name=error.name or "openvino",
             ) from error
-        # On CPUs with bf16 it would compute in bf16, which moves joints by pixels.
-        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+        # Left alone it would take bf16 where the CPU has it, which moves joints by pixels; pinned,
+        # several processes would share one core.
+        precision = "bf16" if bf16 else "f32"
+        options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         try:
             compiled = openvino.Core().compile_model(str(path), "CPU", options)
         except RuntimeError as error:

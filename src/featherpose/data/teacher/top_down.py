@@ -31,8 +31,8 @@ BLUR = 5
 class _Crops:
     """Pictures through a graph: crops, normalisation, batches. Held by the two teachers below."""
 
-    def __init__(self, path: str | Path, threads: int) -> None:
-        self.graph = open_graph(path, threads)
+    def __init__(self, path: str | Path, threads: int, bf16: bool = False) -> None:
+        self.graph = open_graph(path, threads, bf16=bf16)
         shape = self.graph.input_shape
         self.channels_last = len(shape) == 4 and shape[3] == 3
         if len(shape) != 4 or 3 not in (shape[1], shape[3]) or None in shape[1:]:
@@ -70,10 +70,14 @@ class HeatmapTeacher:
     kind = "heatmap"
 
     def __init__(
-        self, path: str | Path, *, skeleton: Skeleton | None = None, threads: int = 1, flip: bool = True
-    ) -> None:
-        """ValueError when no output is a stack of heatmaps, one for each joint of the skeleton."""
-        self._crops = _Crops(path, threads)
+        self, path: str | Path, *, skeleton: Skeleton | None = None, threads: int = 1, flip: bool = True,
+        bf16: bool = False,
+    ) -> None:  # fmt: skip
+        """ValueError when no output is a stack of heatmaps, one for each joint of the skeleton.
+
+        bf16: faster and rougher where OpenVINO and the CPU can; joints move by up to some pixels.
+        """
+        self._crops = _Crops(path, threads, bf16)
         shapes = self._crops.graph.output_shapes
         place = [i for i, shape in enumerate(shapes) if len(shape) == 4]
         if not place:
@@ -85,15 +89,16 @@ class HeatmapTeacher:
     def look(self, images: Sequence[np.ndarray], to_input: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """See featherpose.data.teacher.Teacher."""
         crops = self._crops.cut(images, to_input)
-        maps = self._maps(crops)
+        maps = self.maps(crops)
         if self.flip:
-            mirrored = self._maps(np.ascontiguousarray(crops[:, :, ::-1]))[:, self.skeleton.flip_index(), :, ::-1]
+            mirrored = self.maps(np.ascontiguousarray(crops[:, :, ::-1]))[:, self.skeleton.flip_index(), :, ::-1]
             maps = (maps + shifted(mirrored)) / 2
         cells, score = zip(*(decode_heatmaps(of_one) for of_one in maps), strict=True)
         stride = np.array(self.input_size) / np.array([maps.shape[3], maps.shape[2]])
         return _to_photo([c * stride for c in cells], to_input), np.clip(np.stack(score), 0, 1)
 
-    def _maps(self, crops: np.ndarray) -> np.ndarray:
+    def maps(self, crops: np.ndarray) -> np.ndarray:
+        """Heatmaps (B, K, h, w) float32 of pictures (B, H, W, 3) uint8 RGB of `input_size`."""
         return self._crops.run(crops)[self._place].astype(np.float32)
 
 
@@ -177,8 +182,8 @@ def _skeleton(path: str | Path, skeleton: Skeleton | None, joints: int | None) -
     skeleton = skeleton or COCO17
     if joints not in (None, len(skeleton)):
         raise ValueError(
-            f"{path}: gives {joints} joints, skeleton '{skeleton.name}' has {len(skeleton)}; name the teacher's joints "
-            f"in their order by --teacher-skeleton (a .toml or .json file, or one of {', '.join(SKELETONS)})"
+            f"{path}: gives {joints} joints, skeleton '{skeleton.name}' has {len(skeleton)}; both must be the same, in the "
+            f"same order (`data label` takes the teacher's by --teacher-skeleton: a file, or {', '.join(SKELETONS)})"
         )
     return skeleton
 
