@@ -1,6 +1,7 @@
 """The golden vectors of following one person: they hold what the tracker answers today, and they tell rules apart."""
 
 import json
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -41,6 +42,24 @@ def _agree(now, golden):
         if told["xy"] is not None:
             assert np.abs(np.subtract(mine["xy"], told["xy"])).max() < GOLDEN["tolerance"]
             assert mine["score"] == pytest.approx(told["score"], abs=1e-3)
+
+
+@pytest.mark.parametrize("number", range(len(GOLDEN["crowds"])), ids=[case["name"] for case in GOLDEN["crowds"]])
+def test_everybody_still_has_the_same_number(made, number):
+    golden, now = GOLDEN["crowds"][number], made["crowds"][number]
+    assert now["frames"] == golden["frames"]
+    for mine, told in zip(now["expected"], golden["expected"], strict=True):
+        assert [one["person"] for one in mine] == [one["person"] for one in told]
+        for one, other in zip(mine, told, strict=True):
+            assert np.abs(np.subtract(one["xy"], other["xy"])).max() < GOLDEN["tolerance"]
+
+
+@pytest.mark.parametrize("change", [{"found": 0.2}, {"memory": 2.0}, {"limit": 7}, {"same": 0.8}, {"clothes": 0.0}])
+def test_another_rule_for_everybody_would_be_noticed(change):
+    with mock.patch.object(make_lock, "SeveralTracker", partial(make_lock.SeveralTracker, **change)):
+        cases = make_lock.crowd_cases()
+    told = [frame for case in GOLDEN["crowds"] for frame in case["expected"]]
+    assert [frame for case in cases for frame in case["expected"]] != told
 
 
 def test_pairs_and_several_people_are_still_so(made):

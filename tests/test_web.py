@@ -25,6 +25,7 @@ from featherpose.pose import Pose
 from featherpose.runtime import bundled
 from featherpose.runtime.bundled import bundled_models, in_float
 from featherpose.runtime.predictor import Predictor
+from featherpose.runtime.several import SeveralTracker, everybody
 from featherpose.runtime.tracker import Tracker
 from featherpose.spec import SPEC_KEY
 
@@ -379,6 +380,47 @@ def test_a_dropped_photo_gets_pythons_joints_and_a_click_chooses_somebody_else(p
     _click_picture(page, 640 - 540, 240)  # what is on the right now stands on the left
     page.wait("featherpose.frames === 4")
     assert _distance(_rows(page)[0], predictor(image, point=(540, 240))) < 0.05
+
+
+def _apart(row, poses: dict[int, Pose]) -> float:
+    """The largest distance between a row's people and poses; infinite where other people or numbers are there."""
+    if [person["person"] for person in row["people"]] != list(poses):
+        return np.inf
+    return max((_distance(person, pose) for person, pose in zip(row["people"], poses.values(), strict=True)), default=0)
+
+
+@with_chromium
+def test_everybody_in_a_photo_has_pythons_joints_until_one_is_clicked(page):
+    one = [(0, 200, 160, 40), (1, 240, 200, 40), (2, 200, 240, 40)]
+    image = dots((640, 480), *one, *((colour, left + 240, top, side) for colour, left, top, side in one))
+    path = page.folder / "two.png"
+    Image.fromarray(image).save(path)
+    _click(page, "#everybody")
+    _drop(page, path, "image/png")
+    page.wait("featherpose.frames === 1")
+    predictor = Predictor(page.model)
+    people = dict(enumerate(everybody(predictor, image, 6), 1))
+    assert len(people) == 2 and _rows(page)[0]["state"] == "found"
+    assert _apart(_rows(page)[0], people) < 0.05
+    assert page.run("document.getElementById('joints').hidden")
+
+    _click_picture(page, 460, 220)
+    page.wait("featherpose.frames === 2")
+    assert page.run("document.getElementById('everybody').checked") is False
+    assert _distance(_rows(page)[0], predictor(image, point=(460, 220))) < 0.05
+
+
+@with_chromium
+def test_everybody_before_the_camera_has_pythons_joints_and_numbers(page):
+    _click(page, "[data-open=camera]")
+    page.wait("featherpose.frames >= 2")
+    _click(page, "#everybody")
+    page.wait("featherpose.recording.rows.length >= 6 && featherpose.recording.rows[0].people")
+    follow = SeveralTracker(Predictor(page.model))
+    for row in _rows(page)[:6]:
+        assert _apart(row, follow(page.picture, row["time"])) < 0.5
+    assert _rows(page)[0]["people"][0]["person"] == 1
+    assert _alert(page) is None
 
 
 @with_chromium

@@ -16,8 +16,8 @@ import numpy as np
 
 from featherpose.codecs.movenet import MAPS, MoveNetCodec
 from featherpose.pose import Pose
-from featherpose.runtime import tracker
-from featherpose.runtime.several import assign
+from featherpose.runtime import several, tracker
+from featherpose.runtime.several import SeveralTracker, assign
 from featherpose.skeletons import Skeleton
 
 FOLDER = Path(__file__).parent
@@ -43,7 +43,7 @@ class Crowd:
     """A predictor of people who are told to it: those whose joints' mean lies in the square that is looked at."""
 
     def __init__(self):
-        self.spec = SimpleNamespace(skeleton=SKELETON, joint_threshold=0.2)
+        self.spec = SimpleNamespace(skeleton=SKELETON, joint_threshold=0.2, outputs="raw")
         self.people = []
 
     def several(self, predictor, image, region_xyxy, limit, *, threshold=0.1, focus_xy=None):
@@ -125,6 +125,40 @@ def track_cases():
     ]  # fmt: skip
 
 
+def crowd_case(name, scenes, *, fps=20.0, smoothing=False):
+    """Everybody's number and joints; scenes: the people of each frame, in the order in which they are painted."""
+    crowd = Crowd()
+    with mock.patch.object(several, "look_several", crowd.several):
+        follow = SeveralTracker(crowd, smoothing=smoothing)
+        frames, expected = [], []
+        for number, people in enumerate(scenes):
+            t, crowd.people = round(number / fps, 6), people
+            poses = follow(painted(people), t)
+            frames.append({"t": t, "people": people})
+            expected.append([{"person": k, "xy": pose.xy.astype(float).round(3).tolist()} for k, pose in poses.items()])
+    return {"name": name, "smoothing": smoothing, "frames": frames, "expected": expected}
+
+
+def crowd_cases():
+    def pair(n, colour):
+        return [person(70 + 6 * n), person(250 - 6 * n, 124, colour=colour, score=0.7)]
+
+    walk = [[person(80 + 4 * n, 110, scale=0.9 + n / 40), person(240 - 2 * n, score=0.6, colour=BLUE)] for n in range(10)]
+    double = [[person(90), person(91, 121, score=0.7), person(220, colour=BLUE)]] * 2
+    leaves = [[person(90)], [person(90), person(220, colour=BLUE)], [person(220, colour=BLUE)]]
+    faint = [[person(90, score=score), person(220, score=0.3)] for score in (0.8, 0.24, 0.8)]
+    return [
+        crowd_case("two who walk, smoothed", walk, smoothing=True),
+        crowd_case("two who cross", [pair(n, BLUE) for n in range(0, 30, 2)], fps=10),
+        crowd_case("two who change places between frames", [pair(n, BLUE) for n in (10, 11, 12, 19, 20)], fps=8),
+        crowd_case("two nearly in one place", double),
+        crowd_case("one comes, the other goes and comes back", [*leaves, *[leaves[2]] * 2, leaves[1]], fps=5),
+        crowd_case("gone for longer than numbers wait", [[person(90)], *[[]] * 7, [person(90)]], fps=6),
+        crowd_case("a faint one has no number", faint),
+        crowd_case("more than the limit", [[person(30 + 40 * n, 60 + 20 * (n % 2), scale=0.4, score=0.9 - n / 20) for n in range(7)]]),
+    ]
+
+
 def assign_cases():
     rng = np.random.default_rng(5)
     shapes = [(1, 1), (1, 4), (4, 1), (3, 3), (5, 3), (4, 6), (6, 6)]
@@ -162,13 +196,13 @@ def several_cases():
 def make():
     skeleton = {"joints": list(BODY), "sigmas": list(SKELETON.sigmas)}
     head = {"version": 1, "tolerance": 0.01, "size_wh": list(SIZE_WH), "skeleton": skeleton}
-    return {**head, "tracks": track_cases(), "assign": assign_cases(), "several": several_cases()}
+    return {**head, "tracks": track_cases(), "crowds": crowd_cases(), "assign": assign_cases(), "several": several_cases()}
 
 
 def main():
     parts = []
     for key, value in make().items():
-        rows = [json.dumps(row, separators=(",", ":")) for row in value] if key in ("tracks", "assign", "several") else None
+        rows = [json.dumps(row, separators=(",", ":")) for row in value] if key in ("tracks", "crowds", "assign", "several") else None
         text = json.dumps(value, separators=(",", ":")) if rows is None else "[\n" + ",\n".join(rows) + "\n]"
         parts.append(f"{json.dumps(key)}:{text}")
     (FOLDER / "lock.json").write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")

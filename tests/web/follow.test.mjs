@@ -128,6 +128,18 @@ test("a recording has the rows of featherpose video", () => {
   });
 });
 
+test("a recording of everybody has the rows of featherpose video --people", () => {
+  const recording = new Recording();
+  const one = { xy: [[1, 2]], score: [0.9], poseScore: 0.5, box: [0, 0, 4, 4] };
+  recording.addPeople(0, "found", new Map([[3, one], [5, { ...one, xy: [[3, 4]] }]]), ["nose"]);
+  recording.addPeople(0.1, "lost", new Map(), ["nose"]);
+  const told = (x, y) => ({ pose_score: 0.5, box_xyxy: [0, 0, 4, 4], joints: { nose: { x, y, score: 0.9 } } });
+  assert.deepEqual(JSON.parse(recording.text({})).frames, [
+    { frame: 0, time: 0, state: "found", people: [{ person: 3, ...told(1, 2) }, { person: 5, ...told(3, 4) }] },
+    { frame: 1, time: 0.1, state: "lost", people: [] },
+  ]);
+});
+
 test("a recording keeps the last frames and says which they were", () => {
   const recording = new Recording();
   for (let i = 0; i < 20_001; i++) recording.add(i, "lost", null, []);

@@ -1,6 +1,7 @@
 // The person who is followed is the one whom Python follows: tests/golden/lock.json.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Crowd } from "../../src/featherpose/web/js/crowd.js";
 import { Follower } from "../../src/featherpose/web/js/follow.js";
 import { decodeSeveral } from "../../src/featherpose/web/js/movenet.js";
 import { assign } from "../../src/featherpose/web/js/several.js";
@@ -13,8 +14,8 @@ const [width, height] = lock.size_wh;
 const { joints, sigmas } = lock.skeleton;
 const mean = (xy) => [0, 1].map((axis) => xy.reduce((sum, point) => sum + point[axis], 0) / xy.length);
 
-/** A looker that gives the people who are told to it: `Crowd` of tests/golden/make_lock.py. */
-class Crowd {
+/** A looker that gives the people who are told to it: the class `Crowd` of tests/golden/make_lock.py. */
+class Told {
   spec = { joints, sigmas, jointThreshold: 0.2, poseThreshold: 0.2 };
   people = [];
 
@@ -59,10 +60,10 @@ function painted(people) {
 
 for (const { name, smoothing, frames, expected } of lock.tracks) {
   test(`lock: ${name}`, async () => {
-    const crowd = new Crowd();
-    const follower = new Follower(crowd, { smoothing });
+    const told = new Told();
+    const follower = new Follower(told, { smoothing });
     for (const [i, { t, start, people }] of frames.entries()) {
-      crowd.people = people;
+      told.people = people;
       if (start !== null) follower.start(start);
       const found = await follower.next(painted(people), t);
       assert.equal(follower.state, expected[i].state, `frame ${i}`);
@@ -73,6 +74,33 @@ for (const { name, smoothing, frames, expected } of lock.tracks) {
     }
   });
 }
+
+for (const { name, smoothing, frames, expected } of lock.crowds) {
+  test(`crowd: ${name}`, async () => {
+    const told = new Told();
+    const crowd = new Crowd(told, { smoothing });
+    for (const [i, { t, people }] of frames.entries()) {
+      told.people = people;
+      const found = await crowd.next(painted(people), t);
+      assert.deepEqual([...found.keys()], expected[i].map(({ person }) => person), `frame ${i}`);
+      assert.ok(farthest([...found.values()].map(({ xy }) => xy), expected[i].map(({ xy }) => xy)) < lock.tolerance, `frame ${i}`);
+      assert.equal(crowd.state, people.length > 0 ? "found" : "lost", `frame ${i}`);
+    }
+  });
+}
+
+test("crowd: a photo has everybody from 1 on, each looked at closely", async () => {
+  const told = new Told();
+  const crowd = new Crowd(told);
+  const two = lock.crowds.find(({ name }) => name === "two nearly in one place").frames[0].people;
+  told.people = two;
+  const first = await crowd.photo(painted(two));
+  assert.deepEqual([...first.keys()], [1, 2]);
+  assert.ok([...first.values()].every(({ box }) => box[2] - box[0] < width)); // not the whole frame
+  told.people = [];
+  assert.equal((await crowd.photo(painted([]))).size, 0);
+  assert.equal(crowd.state, "lost");
+});
 
 for (const [i, { value, least, expected }] of lock.assign.entries()) {
   test(`assign: ${i}, ${value.length} x ${value[0].length}`, () => {

@@ -40,6 +40,26 @@ export function drawPose(context, pose, spec, threshold) {
   });
 }
 
+/** Somebody's number above the highest of their joints that count; mirrored where the canvas is shown so. */
+export function drawNumber(context, number, pose, threshold, mirrored) {
+  const shown = pose.xy.filter((_, k) => pose.score[k] >= threshold);
+  if (shown.length === 0) return;
+  const scale = Math.max(context.canvas.width, context.canvas.height) / 640;
+  const [x, y] = shown.reduce((best, point) => (point[1] < best[1] ? point : best));
+  context.save();
+  context.translate(x, Math.max(y - 16 * scale, 36 * scale));
+  if (mirrored) context.scale(-1, 1);
+  context.font = `600 ${24 * scale}px system-ui, sans-serif`;
+  context.textAlign = "center";
+  context.lineJoin = "round";
+  context.lineWidth = 4 * scale;
+  context.strokeStyle = OUTLINE;
+  context.strokeText(number, 0, 0);
+  context.fillStyle = "#ffffff";
+  context.fillText(number, 0, 0);
+  context.restore();
+}
+
 /** A thin square around what the network looked at. */
 export function drawBox(context, [x1, y1, x2, y2]) {
   context.lineWidth = Math.max(1, Math.max(context.canvas.width, context.canvas.height) / 400);

@@ -1,5 +1,6 @@
 // The page: what the controls do, and the loop over frames.
-import { drawBox, drawPose } from "./draw.js";
+import { Crowd } from "./crowd.js";
+import { drawBox, drawNumber, drawPose } from "./draw.js";
 import { Follower } from "./follow.js";
 import { Frames } from "./frames.js";
 import { Looker } from "./look.js";
@@ -22,6 +23,7 @@ const page = {
   site: { models: [], sample: null },
   model: null,
   follower: null,
+  crowd: null, // everybody, by the same looker
   source: null,
   about: null,
   buffer: null, // the frame that is looked at, and then shown with its pose
@@ -84,7 +86,9 @@ async function useModel(bytes, name, summary = "") {
     const model = await loadModel(bytes, name);
     await page.model?.release();
     page.model = model;
-    page.follower = new Follower(new Looker(model), { smoothing: $("smoothing").checked });
+    const looker = new Looker(model);
+    page.follower = new Follower(looker);
+    page.crowd = new Crowd(looker);
   });
   page.recording.clear(); // its rows hold the joints of one model
   const { spec, threads } = page.model;
@@ -93,6 +97,8 @@ async function useModel(bytes, name, summary = "") {
     `${summary || `${spec.name} ${spec.version}`}: ${spec.inputSize.join(" × ")} px, ${spec.joints.length} joints` +
     `${licence}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
   setThreshold(spec.jointThreshold);
+  $("everybody").disabled = spec.outputs !== "raw";
+  if (spec.outputs !== "raw") $("everybody").checked = false; // such a model finds one person
   forgetFigures();
   busy(null);
   await again();
@@ -134,8 +140,7 @@ function close() {
   page.run++;
   page.source?.close();
   page.source = page.buffer = null;
-  page.follower?.start(null);
-  page.follower?.reset();
+  startAnew();
   page.frames = 0;
   forgetFigures();
   screen.clearRect(0, 0, canvas.width, canvas.height);
@@ -144,6 +149,13 @@ function close() {
   $("transport").hidden = $("lost").hidden = $("joints").hidden = true;
   $("stop").disabled = $("nearest").disabled = true;
   busy(null);
+}
+
+/** Forgets who is followed. */
+function startAnew() {
+  page.follower?.start(null);
+  page.follower?.reset();
+  page.crowd?.reset();
 }
 
 // --- frames ---------------------------------------------------------------------------------------------------------
@@ -179,13 +191,23 @@ async function lookAtFrame(run, timestamp) {
   const picture = await grab();
   const grabTime = performance.now() - start;
   if (run !== page.run) return;
-  const { follower } = page;
-  follower.smoothing = $("smoothing").checked;
-  const pose = await follower.next(picture, timestamp);
-  if (run !== page.run) return;
+  const who = watching();
+  who.smoothing = $("smoothing").checked;
+  await who.next(picture, timestamp);
+  if (run !== page.run || who !== watching()) return;
+  seen(who, timestamp, grabTime);
+}
+
+/** Who is looked for: one person, or everybody. */
+const watching = () => ($("everybody").checked ? page.crowd : page.follower);
+
+/** Writes down and shows what was found in a frame. */
+function seen(who, timestamp, grabTime) {
+  const { state, looker, spec } = who;
   page.frames++;
-  page.recording.add(timestamp, follower.state, pose, follower.spec.joints);
-  note({ ...follower.looker.spent, crop: follower.looker.spent.crop + grabTime });
+  if (who === page.crowd) page.recording.addPeople(timestamp, state, who.poses, spec.joints);
+  else page.recording.add(timestamp, state, who.pose, spec.joints);
+  note({ ...looker.spent, crop: looker.spent.crop + grabTime });
   show();
 }
 
@@ -197,15 +219,12 @@ async function lookAtPhoto() {
     const start = performance.now();
     const picture = await grab();
     const grabTime = performance.now() - start;
-    const { follower } = page;
-    await follower.photo(picture);
-    if (run !== page.run) return;
-    page.frames++;
+    const who = watching();
+    await who.photo(picture);
+    if (run !== page.run || who !== watching()) return;
     page.recording.clear();
-    page.recording.add(0, follower.state, follower.pose, follower.spec.joints);
     forgetFigures();
-    note({ ...follower.looker.spent, crop: follower.looker.spent.crop + grabTime });
-    show();
+    seen(who, 0, grabTime);
   });
 }
 
@@ -230,16 +249,25 @@ async function showBare(run) {
 // --- what is shown --------------------------------------------------------------------------------------------------
 
 function show() {
-  const { follower } = page;
+  const who = watching();
+  const threshold = Number($("threshold").value);
   screen.putImageData(page.buffer.pixels, 0, 0);
-  const { pose } = follower;
-  if (pose !== null) {
+  for (const pose of posesOf(who)) {
     if ($("region").checked) drawBox(screen, pose.box);
-    drawPose(screen, pose, follower.spec, Number($("threshold").value));
+    drawPose(screen, pose, who.spec, threshold);
   }
-  $("lost").hidden = follower.state === "found";
-  $("lost").textContent = follower.state === "lost" ? "nobody in sight" : "out of sight for a moment";
+  if (who === page.crowd) {
+    for (const [number, pose] of who.poses) drawNumber(screen, number, pose, threshold, $("mirror").checked);
+  }
+  $("lost").hidden = who.state === "found";
+  $("lost").textContent = who.state === "lost" ? "nobody in sight" : "out of sight for a moment";
   if (performance.now() - page.shownAt >= SHOWN_EVERY) showFigures();
+}
+
+/** Those who are shown. */
+function posesOf(who) {
+  if (who === page.crowd) return [...who.poses.values()];
+  return who.pose === null ? [] : [who.pose];
 }
 
 function note(spent) {
@@ -280,7 +308,8 @@ function showFigures() {
 }
 
 function showJoints() {
-  const { pose, spec } = page.follower;
+  const { spec } = page.follower;
+  const pose = $("everybody").checked ? null : page.follower.pose;
   $("joints").hidden = pose === null;
   if (pose === null) return;
   const body = $("joints").tBodies[0];
@@ -328,6 +357,16 @@ function setThreshold(value) {
 function setMirror(on) {
   $("mirror").checked = on;
   canvas.classList.toggle("mirrored", on);
+}
+
+/** One person or everybody; the rows so far hold the other. */
+function setEverybody(on) {
+  $("everybody").checked = on;
+  $("follow-hint").textContent = on ? "Click or tap a person to follow only them." : "Click or tap a person to follow them.";
+  $("nearest").disabled = true;
+  startAnew();
+  page.recording.clear();
+  forgetFigures();
 }
 
 /** The point of the picture under the pointer, or null beside it. */
@@ -399,21 +438,28 @@ document.addEventListener("drop", (event) => {
 canvas.addEventListener("click", (event) => {
   const point = page.source && page.model ? pointOf(event) : null;
   if (point === null) return;
+  if ($("everybody").checked) setEverybody(false);
   page.follower.start(point);
   $("nearest").disabled = false;
   again();
 });
 $("nearest").addEventListener("click", () => {
-  page.follower.start(null);
-  page.follower.reset();
+  startAnew();
   $("nearest").disabled = true;
+  again();
+});
+$("everybody").addEventListener("change", (event) => {
+  setEverybody(event.target.checked);
   again();
 });
 $("threshold").addEventListener("input", (event) => {
   setThreshold(event.target.value);
-  if (page.follower?.pose && page.frames) show();
+  if (page.follower && page.frames) show();
 });
-$("mirror").addEventListener("change", (event) => setMirror(event.target.checked));
+$("mirror").addEventListener("change", (event) => {
+  setMirror(event.target.checked);
+  if (page.follower && page.frames) show(); // numbers are written to be read
+});
 $("region").addEventListener("change", () => page.follower && page.frames && show());
 $("smoothing").addEventListener("change", () => page.follower?.filter.reset());
 $("download").addEventListener("click", download);

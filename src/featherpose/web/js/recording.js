@@ -10,8 +10,16 @@ export class Recording {
 
   /** One more frame. time: seconds. pose: as the Follower gives it, or null. joints: their names. */
   add(time, state, pose, joints) {
-    const values = pose && Float32Array.of(pose.poseScore, ...pose.box, ...pose.xy.flat(), ...pose.score);
-    this.rows.push({ frame: this.frame++, time, state, values });
+    this.keep({ time, state, values: pose && packed(pose) }, joints);
+  }
+
+  /** One more frame with everybody in it, as the Crowd gives them. */
+  addPeople(time, state, poses, joints) {
+    this.keep({ time, state, people: [...poses].map(([person, pose]) => ({ person, values: packed(pose) })) }, joints);
+  }
+
+  keep(row, joints) {
+    this.rows.push({ frame: this.frame++, ...row });
     this.joints = joints;
     if (this.rows.length > LIMIT) this.rows.splice(0, LIMIT / 10);
   }
@@ -24,15 +32,16 @@ export class Recording {
 
   /** One JSON text. about: facts of the source and the model. */
   text(about) {
-    const frames = this.rows.map(({ frame, time, state, values }) => ({
-      frame,
-      time: rounded(time, 6),
-      state,
-      ...(values === null ? { pose_score: null, box_xyxy: null, joints: null } : plain(values, this.joints)),
-    }));
+    const told = ({ values, people }) => {
+      if (people) return { people: people.map(({ person, values }) => ({ person, ...plain(values, this.joints) })) };
+      return values === null ? { pose_score: null, box_xyxy: null, joints: null } : plain(values, this.joints);
+    };
+    const frames = this.rows.map((row) => ({ frame: row.frame, time: rounded(row.time, 6), state: row.state, ...told(row) }));
     return JSON.stringify({ ...about, frames });
   }
 }
+
+const packed = ({ poseScore, box, xy, score }) => Float32Array.of(poseScore, ...box, ...xy.flat(), ...score);
 
 /** A pose as plain numbers by joint name, rounded to .01 px and .001 score. */
 function plain(values, joints) {
