@@ -147,6 +147,7 @@ def crowd_cases():
     double = [[person(90), person(91, 121, score=0.7), person(220, colour=BLUE)]] * 2
     leaves = [[person(90)], [person(90), person(220, colour=BLUE)], [person(220, colour=BLUE)]]
     faint = [[person(90, score=score), person(220, score=0.3)] for score in (0.8, 0.24, 0.8)]
+    many = [person(30 + 40 * n, 60 + 20 * (n % 2), scale=0.4, score=0.9 - n / 20) for n in range(7)]
     return [
         crowd_case("two who walk, smoothed", walk, smoothing=True),
         crowd_case("two who cross", [pair(n, BLUE) for n in range(0, 30, 2)], fps=10),
@@ -155,7 +156,7 @@ def crowd_cases():
         crowd_case("one comes, the other goes and comes back", [*leaves, *[leaves[2]] * 2, leaves[1]], fps=5),
         crowd_case("gone for longer than numbers wait", [[person(90)], *[[]] * 7, [person(90)]], fps=6),
         crowd_case("a faint one has no number", faint),
-        crowd_case("more than the limit", [[person(30 + 40 * n, 60 + 20 * (n % 2), scale=0.4, score=0.9 - n / 20) for n in range(7)]]),
+        crowd_case("more than the limit", [many]),
     ]
 
 
@@ -196,13 +197,15 @@ def several_cases():
 def make():
     skeleton = {"joints": list(BODY), "sigmas": list(SKELETON.sigmas)}
     head = {"version": 1, "tolerance": 0.01, "size_wh": list(SIZE_WH), "skeleton": skeleton}
-    return {**head, "tracks": track_cases(), "crowds": crowd_cases(), "assign": assign_cases(), "several": several_cases()}
+    tracks, crowds = track_cases(), crowd_cases()
+    return {**head, "tracks": tracks, "crowds": crowds, "assign": assign_cases(), "several": several_cases()}
 
 
 def main():
     parts = []
     for key, value in make().items():
-        rows = [json.dumps(row, separators=(",", ":")) for row in value] if key in ("tracks", "crowds", "assign", "several") else None
+        lists = key in ("tracks", "crowds", "assign", "several")
+        rows = [json.dumps(row, separators=(",", ":")) for row in value] if lists else None
         text = json.dumps(value, separators=(",", ":")) if rows is None else "[\n" + ",\n".join(rows) + "\n]"
         parts.append(f"{json.dumps(key)}:{text}")
     (FOLDER / "lock.json").write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")

@@ -21,7 +21,6 @@ from featherpose.losses import IMITATED
 from featherpose.skeletons import Skeleton
 from featherpose.systems.files import load_network
 
-
 GRAPHS = (".onnx", ".xml")
 
 

@@ -13,8 +13,8 @@ LOG_ERRORS_ONLY = 3
 def open_graph(path: str | Path, threads: int = 1, *, bf16: bool = False):
     """The graph of a .onnx or .xml file: `input_shape`, `input_dtype`, `output_shapes`, `metadata`, `run(batch)`.
 
-    Shapes are tuples with None where a size is free. bf16: OpenVINO may compute in bfloat16 where the CPU has it. Raises FileNotFoundError, ValueError for a file that is no graph
-    with one input, ImportError without the library that runs it.
+    Shapes are tuples with None where a size is free. bf16: OpenVINO may compute in bfloat16 where the CPU has it. Raises
+    FileNotFoundError, ValueError for a file that is no graph with one input, ImportError without the library that runs it.
     """
     path = Path(path)
     if not path.is_file():
