@@ -11,7 +11,7 @@ from PIL import Image
 from featherpose.codecs.movenet import MoveNetCodec
 from featherpose.data.augment import NO_AUGMENTATION, Augmentation
 from featherpose.data.loader import Loader, Part, Photos, collate, epoch_order, make_example
-from featherpose.data.sample import Sample
+from featherpose.data.sample import Sample, without_people
 from featherpose.skeletons import Skeleton
 
 PAIR = Skeleton("pair", ("left_hand", "right_hand"), flip_pairs=(("left_hand", "right_hand"),))
@@ -53,7 +53,7 @@ def assert_equal(first, second):
     for a, b in zip(first, second, strict=True):
         assert list(a) == list(b)
         for name in a:
-            assert np.array_equal(a[name], b[name]), name
+            assert np.array_equal(a[name], b[name], equal_nan=a[name].dtype.kind == "f"), name
 
 
 # --- the order -----------------------------------------------------------------------------------------------------
@@ -115,7 +115,8 @@ def test_a_batch_is_pictures_and_targets(samples):
     assert (batch["image"].shape, batch["image"].dtype) == ((3, 32, 32, 3), np.uint8)
     assert batch["center"].shape == (3, 1, 8, 8)
     assert batch["regression"].shape == (3, 2, 2, 8, 8)
-    assert set(batch) == {"image", *CODEC.encode(np.zeros((0, 2, 2)), np.zeros((0, 2)))}
+    maps = CODEC.encode(np.zeros((0, 2, 2)), np.zeros((0, 2)))
+    assert set(batch) == {"image", "taught", "target_xy", "target_box", *maps}
 
 
 def test_targets_belong_to_their_pictures(samples):
@@ -130,6 +131,25 @@ def test_targets_belong_to_their_pictures(samples):
         expected = (sample.xy[0] - [(x1 + x2) / 2, (y1 + y2) / 2]) * 32 / side + 16
         xy, _, _ = CODEC.decode({name: values[b] for name, values in batch.items()})
         assert xy == pytest.approx(expected, abs=1e-3)
+        assert batch["target_xy"][b] == pytest.approx(expected, abs=1e-3)
+        moved = (np.array([x1, y1, x2, y2]) - [(x1 + x2) / 2, (y1 + y2) / 2] * 2) * 32 / side + 16
+        assert batch["target_box"][b] == pytest.approx(moved, abs=1e-3)
+
+
+def test_unlabelled_joints_and_pictures_without_a_target_are_nan(samples):
+    """A photo of nobody has no target; a data set that is not taught says so in each of its pictures."""
+    visibility = samples[0].visibility.copy()
+    visibility[0, 1] = 0
+    half, nobody = replace(samples[0], visibility=visibility), without_people(samples[1])
+    parts = [Part([half, nobody]), Part([samples[2]], taught=False)]
+    made = [
+        make_example(parts, Photos(), CODEC, NO_AUGMENTATION, part=part, index=index, seed=0, epoch=0, position=0)
+        for part, index in ((0, 0), (0, 1), (1, 0))
+    ]
+    assert np.isnan(made[0]["target_xy"]).tolist() == [[False, False], [True, True]]
+    assert np.isnan(made[1]["target_xy"]).all() and np.isnan(made[1]["target_box"]).all()
+    assert np.isfinite(made[2]["target_xy"]).all()
+    assert [bool(one["taught"]) for one in made] == [True, True, False]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

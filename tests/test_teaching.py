@@ -296,3 +296,31 @@ def test_a_graph_that_cannot_teach_is_refused(task, tmp_path):
     graph = write_graph(tmp_path / "colours.onnx")
     with pytest.raises(ValueError, match="gives 3 joints, skeleton 'other' has 2; both must be the same, in the same order"):
         make_teacher(str(graph), Skeleton("other", JOINTS[:2]), CODEC, (96, 96), torch.device("cpu"), "off")
+
+
+@pytest.mark.parametrize("kind", ["network", "graph"])
+def test_only_the_photos_that_are_taught_are_shown_to_a_teacher(task, teacher, colours, kind):
+    path = {"network": teacher, "graph": colours}[kind]
+    mix = "data=[{path='data', split='train'}, {path='asked', split='train', taught=false}]"
+    mix = mix.replace("'data'", f"'{task.parent / 'data'}'").replace("'asked'", f"'{task.parent / 'asked'}'")
+    run = run_of(task, mix, f"model.teacher={path}", IMITATE, "train.amp=off", "stage.0.batch=12")
+    batch = first_batch(run)
+    asked = torch.from_numpy(batch["taught"])
+    assert 0 < asked.sum() < 12
+    image, targets = run._inputs(batch, run.network)
+    assert len(targets["imitation_heatmap"]) == asked.sum() and torch.equal(targets["imitation_asked"], asked)
+    alone = run.teacher(image[asked], {name: value[asked] for name, value in targets.items() if len(value) == 12})
+    assert torch.allclose(targets["imitation_heatmap"], alone["imitation_heatmap"], atol=1e-5)
+
+    def imitation(**changes):
+        return float(run.shared(image, targets | changes)[1]["imitation"])
+
+    whole = imitation()
+    assert whole > 0
+    nobody = {name: value[:0] for name, value in targets.items() if name in alone}
+    assert imitation(**nobody, imitation_asked=torch.zeros_like(asked)) == 0
+
+
+def test_a_teacher_without_any_photo_is_refused(task, colours):
+    with pytest.raises(ValueError, match=r"losses\.imitation has no photos to learn from: every data\.taught is false"):
+        read_recipe(task, [f"model.teacher={colours}", IMITATE, "data.0.taught=false"])
