@@ -308,17 +308,22 @@ def test_only_the_photos_that_are_taught_are_shown_to_a_teacher(task, teacher, c
     asked = torch.from_numpy(batch["taught"])
     assert 0 < asked.sum() < 12
     image, targets = run._inputs(batch, run.network)
-    assert len(targets["imitation_heatmap"]) == asked.sum() and torch.equal(targets["imitation_asked"], asked)
+    assert len(targets["imitation_heatmap"]) == asked.sum()
+    assert torch.equal(targets["imitation_asked"], asked.nonzero()[:, 0])
     alone = run.teacher(image[asked], {name: value[asked] for name, value in targets.items() if len(value) == 12})
     assert torch.allclose(targets["imitation_heatmap"], alone["imitation_heatmap"], atol=1e-5)
 
-    def imitation(**changes):
-        return float(run.shared(image, targets | changes)[1]["imitation"])
+    assert float(run.shared(image, targets)[1]["imitation"]) > 0
+    only = {**targets, **{name: value[asked] for name, value in targets.items() if len(value) == 12}}
+    only.pop("imitation_asked")
+    alike = run.criterion(dict(zip(MAPS, (run.network(image)[name][asked] for name in MAPS), strict=True)), only)
+    whole = run.criterion(run.network(image), targets)
+    assert float(alike[1]["imitation"]) == pytest.approx(float(whole[1]["imitation"]), rel=1e-5)
 
-    whole = imitation()
-    assert whole > 0
-    nobody = {name: value[:0] for name, value in targets.items() if name in alone}
-    assert imitation(**nobody, imitation_asked=torch.zeros_like(asked)) == 0
+    everybody = run._inputs(batch | {"taught": np.ones(12, bool)}, run.network)[1]
+    assert "imitation_asked" not in everybody and len(everybody["imitation_heatmap"]) == 12
+    _, _, parts = run._train_step(batch | {"taught": np.zeros(12, bool)})
+    assert float(parts["imitation"]) == 0 < float(parts["heatmap"])
 
 
 def test_a_teacher_without_any_photo_is_refused(task, colours):

@@ -154,10 +154,12 @@ def imitation_loss(
 ) -> Tensor:
     """The maps that a teacher gives for the same pictures, weighted as in IMITATED.
 
-    targets: the teacher's maps as `imitation_<name>`, all four or the heatmap alone, of those pictures that are true in
-    `imitation_asked` (B,), if that is there. Regression and offset count as far as the teacher's centre and heatmap are
-    sure of the cell, the heatmap by `imitation_weight`, if that is there.
+    targets: the teacher's maps as `imitation_<name>`, all four or the heatmap alone, of the pictures with the numbers
+    `imitation_asked`, of all if that is not there; no maps where it was asked about none. Regression and offset count as
+    far as the teacher's centre and heatmap are sure of the cell, the heatmap by `imitation_weight`, if that is there.
     """
+    if "imitation_heatmap" not in targets:
+        return 0 * maps["heatmap"].sum()
     if "imitation_asked" in targets:
         maps = {name: maps[name][targets["imitation_asked"]] for name in IMITATED}
     factors = joint_weights[None, :, None, None]

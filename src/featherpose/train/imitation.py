@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from featherpose.codecs import build_codec
 from featherpose.data.teacher.top_down import HeatmapTeacher
+from featherpose.evaluation import CROP_MARGIN
 from featherpose.losses import IMITATED
 from featherpose.skeletons import Skeleton
 from featherpose.systems.files import load_network
@@ -42,7 +43,11 @@ class NetworkTeacher:
     def __init__(self, path: str, skeleton: Skeleton, codec: dict, device: torch.device, amp: str) -> None:
         """path: a .safetensors model. The rest, and what is raised: see `make_teacher`."""
         network, spec = load_network(path)
-        _check_joints(path, spec.skeleton, skeleton)
+        if spec.skeleton.joints != skeleton.joints:
+            raise ValueError(
+                f"{path}: the teacher's joints are those of skeleton '{spec.skeleton.name}', the recipe's of "
+                f"'{skeleton.name}'; a teacher must have the same joints in the same order"
+            )
         theirs, own = (build_codec(facts, spec.input_size, len(skeleton)) for facts in (spec.codec, codec))
         if type(theirs) is not type(own) or theirs.stride != own.stride:
             raise ValueError(
@@ -61,7 +66,8 @@ class NetworkTeacher:
 
 
 THEIR_SIGMA = 2.3
-"""Cells of its own map: the width of a top-down teacher's curves (Xiao et al., ECCV 2018, at 64x48)."""
+"""Cells of its own map: the width of a top-down teacher's curves. They are taught with 2 at 64x48 (Xiao et al., ECCV 2018);
+PP-TinyPose's come out wider, by so much on a batch of training crops."""
 HILL = 7
 """Cells, side of the neighbourhood that one hill of a teacher's map fills."""
 FROM = 0.05
@@ -86,7 +92,7 @@ class GraphTeacher:
         self.graph = HeatmapTeacher(path, skeleton=skeleton, threads=1, flip=False, bf16=amp == "bf16")
         own = build_codec(codec, input_size, len(skeleton))
         self.stride = own.stride
-        self.sigma = float(np.clip(own.sigma_scale * max(own.grid) / TYPICAL_CROP, *own.sigma_range))
+        self.sigma = float(np.clip(own.sigma_scale * max(own.grid) / CROP_MARGIN, *own.sigma_range))
 
     @torch.no_grad()
     def __call__(self, image: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -132,10 +138,6 @@ class GraphTeacher:
         return (around[:, None] & ~others & looks[:, None, None, None]).float()
 
 
-TYPICAL_CROP = 1.25
-"""Longer sides of a person's box in a crop's side: the protocol's."""
-
-
 def _middles(cells: int, others: int) -> Tensor:
     """(cells, others) float32: what the middles of a row of cells are between the values of another row.
 
@@ -143,11 +145,3 @@ def _middles(cells: int, others: int) -> Tensor:
     """
     place = ((torch.arange(cells) + 0.5) * others / cells)[:, None]
     return (1 - (place.clamp(0, others - 1) - torch.arange(others)).abs()).clamp_min(0)
-
-
-def _check_joints(path: str, theirs: Skeleton, own: Skeleton) -> None:
-    if theirs.joints != own.joints:
-        raise ValueError(
-            f"{path}: the teacher's joints are those of skeleton '{theirs.name}', the recipe's of '{own.name}'; a "
-            "teacher must have the same joints in the same order"
-        )

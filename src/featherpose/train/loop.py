@@ -234,18 +234,29 @@ class Run:
 
         network: chooses where there are several ways of pasting.
         """
-        tensors = {name: _sent(value, self.process.device) for name, value in batch.items()}
+        tensors = {name: _sent(value, self.process.device) for name, value in batch.items() if name != "taught"}
         image = tensors.pop("image")
         if image.dim() == 5:
             bf16 = self.recipe.train.amp == "bf16"
             image = hardest(network, image, tensors, k=self.criterion.options["k"], amp=bf16)
         image = image.permute(0, 3, 1, 2).float()  # channels last in memory
-        asked = tensors.pop("taught")
         if self.teacher is not None:
-            shown = image[asked].contiguous(memory_format=torch.channels_last)
-            tensors.update(self.teacher(shown, {name: value[asked] for name, value in tensors.items()}))
-            tensors["imitation_asked"] = asked
+            tensors.update(self._answers(image, tensors, np.flatnonzero(batch["taught"])))
         return image, tensors
+
+    def _answers(self, image: torch.Tensor, targets: dict[str, torch.Tensor], asked: np.ndarray) -> dict[str, torch.Tensor]:
+        """What the teacher says of the pictures with these numbers, and `imitation_asked` unless they are all.
+
+        The numbers are known on this side, so that a GPU is not waited for.
+        """
+        if len(asked) == len(image):
+            return self.teacher(image, targets)
+        numbers = _sent(asked, self.process.device)
+        if len(asked) == 0:
+            return {"imitation_asked": numbers}
+        shown = image[numbers].contiguous(memory_format=torch.channels_last)
+        told = self.teacher(shown, {name: value[numbers] for name, value in targets.items()})
+        return {**told, "imitation_asked": numbers}
 
     def _loader(self, number: int) -> Loader:
         stage, train = self.recipe.stage[number], self.recipe.train

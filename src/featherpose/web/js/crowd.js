@@ -1,6 +1,7 @@
 // Everybody in a video, each under a number that stays: featherpose.runtime.several.SeveralTracker in JavaScript.
+import { advance } from "./look.js";
 import { alike, begin, evidence, matches, movedOn } from "./motion.js";
-import { OneEuro } from "./one_euro.js";
+import { OneEuro, smoothed } from "./one_euro.js";
 import { assign, clothesOf, DOUBLE, withoutDoubles } from "./several.js";
 import { smartCrop, wholeFrame } from "./smart_crop.js";
 
@@ -57,12 +58,7 @@ export class Crowd {
   /** A Map from number to pose of everybody in a frame of a video. timestamp: seconds. */
   async next(picture, timestamp) {
     if (timestamp === this.time) return this.poses;
-    const size = [picture.width, picture.height];
-    const other = this.size !== null && (size[0] !== this.size[0] || size[1] !== this.size[1]);
-    if ((this.time !== null && timestamp < this.time) || other) this.reset();
-    this.looker.restart();
-    this.time = timestamp;
-    this.size = size;
+    advance(this, picture, timestamp);
     const poses = await this.look(picture);
     this.poses = this.looker.timed("filter", () => this.numbered(picture, poses));
     return this.poses;
@@ -87,15 +83,11 @@ export class Crowd {
       const number = numberOf.get(index) ?? this.following++;
       const known = people.get(number);
       const motion = known ? movedOn(known.motion, pose, time, learned[index]) : begin(pose, time, learned[index]);
-      people.set(number, { motion, filter: known?.filter ?? new OneEuro() });
-      answer.set(number, this.smoothing ? this.smoothed(people.get(number), pose) : pose);
+      const filter = this.smoothing ? (known?.filter ?? new OneEuro()) : null;
+      people.set(number, { motion, filter });
+      answer.set(number, filter === null ? pose : smoothed(filter, pose, time, motion.size, spec.jointThreshold));
     });
     this.people = people;
     return answer;
-  }
-
-  smoothed({ motion, filter }, pose) {
-    const seen = pose.score.map((value) => value > this.spec.jointThreshold);
-    return { ...pose, xy: filter.smooth(pose.xy, this.time, motion.size, { score: pose.score, seen }) };
   }
 }

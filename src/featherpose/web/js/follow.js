@@ -1,6 +1,7 @@
 // One person followed through a video: featherpose.runtime.tracker in JavaScript; docs/tracking.md tells the rules.
+import { advance } from "./look.js";
 import { alike, begin, centreAt, colourLikeness, evidence, likeness, matches, movedOn, placeAt } from "./motion.js";
-import { OneEuro } from "./one_euro.js";
+import { OneEuro, smoothed } from "./one_euro.js";
 import { assign, clothesOf, DOUBLE } from "./several.js";
 import { smartCrop, wholeFrame } from "./smart_crop.js";
 
@@ -74,12 +75,7 @@ export class Follower {
   /** The pose in a frame of a video, or null while nobody is there. timestamp: seconds. */
   async next(picture, timestamp) {
     if (timestamp === this.time && this.target === null) return this.pose;
-    const size = [picture.width, picture.height];
-    const other = this.size !== null && (size[0] !== this.size[0] || size[1] !== this.size[1]);
-    if ((this.time !== null && timestamp < this.time) || other) this.reset();
-    this.looker.restart();
-    this.time = timestamp;
-    this.size = size;
+    advance(this, picture, timestamp);
     const pose = await this.find(picture);
     this.looker.timed("filter", () => (pose === null ? this.notSeen() : this.seen(pose)));
     return this.pose;
@@ -218,7 +214,8 @@ export class Follower {
     this.motion = this.motion === null ? begin(pose, this.time) : movedOn(this.motion, pose, this.time, clothes);
     this.searches = 0;
     this.state = "found";
-    this.pose = this.smoothing ? { ...pose, xy: this.smoothed(pose) } : pose;
+    const { smoothing, filter, time, motion, spec } = this;
+    this.pose = smoothing ? smoothed(filter, pose, time, motion.size, spec.jointThreshold) : pose;
     this.crop = smartCrop(this.pose, this.spec.joints, this.size, this.spec.jointThreshold);
   }
 
@@ -231,11 +228,6 @@ export class Follower {
     const { pose } = this.motion;
     this.state = "uncertain";
     this.pose = { ...pose, xy: placeAt(this.motion, this.time), score: pose.score.map((value) => value * UNCERTAIN_SCORE) };
-  }
-
-  smoothed({ xy, score }) {
-    const seen = score.map((value) => value > this.spec.jointThreshold);
-    return this.filter.smooth(xy, this.time, this.motion.size, { score, seen });
   }
 }
 

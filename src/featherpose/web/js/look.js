@@ -81,6 +81,15 @@ export class Looker {
   }
 }
 
+/** Brings one who follows a video to its next frame; a time that goes back, or a frame of another size, begins anew. */
+export function advance(who, { width, height }, timestamp) {
+  const other = who.size !== null && (width !== who.size[0] || height !== who.size[1]);
+  if ((who.time !== null && timestamp < who.time) || other) who.reset();
+  who.looker.restart();
+  who.time = timestamp;
+  who.size = [width, height];
+}
+
 const inPicture = (pose, map, box) => ({ ...pose, xy: pose.xy.map((point) => toPhoto(map, point)), box });
 
 /** What a model with its decoding inside gives: joints (1, K, 3), pose_score (1,). */

@@ -77,3 +77,9 @@ export class OneEuro {
     return this.joints.map((joint) => [...joint.smooth]);
   }
 }
+
+/** A pose with its joints filtered; those above the threshold count as seen. size: of the body, pixels. */
+export function smoothed(filter, pose, timestamp, size, threshold) {
+  const seen = pose.score.map((value) => value > threshold);
+  return { ...pose, xy: filter.smooth(pose.xy, timestamp, size, { score: pose.score, seen }) };
+}

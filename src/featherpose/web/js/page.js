@@ -98,7 +98,7 @@ async function useModel(bytes, name, summary = "") {
     `${licence}, ${threads} ${threads === 1 ? "thread" : "threads"}`;
   setThreshold(spec.jointThreshold);
   $("everybody").disabled = spec.outputs !== "raw";
-  if (spec.outputs !== "raw") $("everybody").checked = false; // such a model finds one person
+  if (spec.outputs !== "raw") setEverybody(false); // such a model finds one person
   forgetFigures();
   busy(null);
   await again();
