@@ -100,6 +100,7 @@ MOVES = {
     "any rotation": {"upside_down": 1},
     "half body": {"half_body": 1},
     "other target": {"other_target": 1},
+    "whole photo": {"whole_photo": 1},
     "blur": {"blur": 1},
     "everything": {"crop_scale": (0.8, 2.5), "shift": 0.2, "flip": 0.5, "rotate": 0.5, "upside_down": 0.3,
                    "half_body": 0.4, "other_target": 0.5},
@@ -462,8 +463,25 @@ def test_a_photo_without_people_is_cut_around_its_middle():
     assert centre_of_light(edge) == pytest.approx((48 - 100 * 0.32, 48), abs=0.2)
 
 
+def test_the_whole_photo_is_shown_however_small_its_target():
+    """240 x 200 pixels in 96: a side of 216 to 276 pixels, moved by 4 % of it at most; the target stays who it was."""
+    rules = replace(NO_AUGMENTATION, whole_photo=1, other_target=1, half_body=1)
+    standing = list(STANDING.values())
+    sample = make_sample(standing, standing, target=1)
+    sides, middles = [], []
+    for seed in range(40):
+        _, moved = augment(noise_photo(), sample, size_wh=SIZE, rules=rules, rng=np.random.default_rng(seed))
+        assert moved.target == 1
+        matrix = affine_between(sample.xy[1], moved.xy[1])
+        sides.append(SIZE[0] / matrix[0, 0])
+        middles.append(transform(matrix, np.array([[120.0, 100.0]]))[0] / SIZE)
+    assert 216 <= min(sides) < 226 < 266 < max(sides) <= 276
+    off = np.abs(np.array(middles) - 0.5)
+    assert 0.03 < off.max() <= 0.0401
+
+
 def test_every_rule_stands_a_photo_without_people():
-    rules = Augmentation(flip=1, rotate=1, half_body=1, other_target=1, colour=1, cutout=1)
+    rules = Augmentation(flip=1, rotate=1, half_body=1, other_target=1, whole_photo=0.5, colour=1, cutout=1)
     picture, moved = augment(noise_photo(), nobody(), size_wh=SIZE, rules=rules, rng=np.random.default_rng(0))
     assert picture.shape == (96, 96, 3)
     assert len(moved.xy) == 0

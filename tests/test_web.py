@@ -478,6 +478,46 @@ def test_a_dropped_video_gets_the_joints_that_python_finds(page):
 
 
 @with_chromium
+def test_a_frame_that_a_paused_video_shows_during_a_look_is_looked_at_too(page):
+    pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")
+    from video_clips import dot_frames, write_clip
+
+    path = write_clip(page.folder / "walk.webm", dot_frames(50), fps=VIDEO_RATE, codec="libvpx")
+    _drop(page, path, "video/webm")
+    page.wait("featherpose.recording.rows.length >= 3")
+    _click(page, "#play")
+    page.wait("document.getElementById('video').paused")
+    page.run(
+        """(async () => {
+          const video = document.getElementById("video"), { follower } = featherpose;
+          const [next, seek] = [follower.next, (time) => (video.currentTime = time)];
+          const shown = (time) => new Promise((resolve) => {
+            const wait = () => video.requestVideoFrameCallback((now, facts) => {
+              if (Math.abs(facts.mediaTime - time) < 0.1) resolve();
+              else wait();
+            });
+            wait();
+          });
+          let begun, finish;
+          const looking = new Promise((resolve) => (begun = resolve)), done = new Promise((resolve) => (finish = resolve));
+          follower.next = async (...frame) => {
+            follower.next = next;
+            begun();
+            await done;
+            return next.apply(follower, frame);
+          };
+          seek(1.5);
+          await looking;
+          const later = shown(0.5);
+          seek(0.5);
+          await later;
+          finish();
+        })()"""
+    )
+    page.wait("Math.abs(featherpose.recording.rows.at(-1).time - 0.5) < 0.1", timeout=20)
+
+
+@with_chromium
 def test_the_model_can_be_chosen(page):
     names = page.run("[...document.getElementById('model').options].map((option) => option.text)")
     assert names[:2] == ["colours", "second"]

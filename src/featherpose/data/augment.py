@@ -32,6 +32,10 @@ AREA_SIDE = 160
 """Pixels: the shorter side of the input that `joint_area` is counted at (the article's input)."""
 
 
+WHOLE_SCALE, WHOLE_SHIFT = (0.9, 1.15), 0.04
+"""`whole_photo`: side of the square in longer sides of the photo, and how far its middle moves, in sides. A guess."""
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """How training pictures vary. Probabilities are in [0, 1]; every range is drawn anew for each picture.
@@ -82,6 +86,9 @@ class Augmentation:
     the crop's side follows from it instead of `crop_scale`, whose lower end stays the closest crop. (0, 0) is off."""
     joint_area_mode: float = 0.0
     """The most frequent joint-box area (a triangular distribution over `joint_area`); 0: the middle of the range."""
+    whole_photo: float = 0.0
+    """Probability of the whole photo padded to a square, as a first look shows it (`WHOLE_SCALE`, `WHOLE_SHIFT`): the
+    photo's own target is wherever it stands, which crops around people never show."""
     background: float = 0.0
     """Probability of a part of the photo that touches nobody's box, where one is found; its targets say: nobody."""
 
@@ -122,7 +129,7 @@ class Augmentation:
 
 PROBABILITIES = (
     "flip", "rotate", "upside_down", "half_body", "other_target", "colour", "grey", "blur", "cutout", "drop_joints",
-    "paste_parts", "background",
+    "paste_parts", "whole_photo", "background",
 )  # fmt: skip
 """The fields of Augmentation that are probabilities."""
 
@@ -176,7 +183,11 @@ def _augmented(
     region = None
     if rules.background > 0 and rng.random() < rules.background:
         region = background_region(sample, size_wh, rng)
-    if region is None:
+    if region is None and rules.whole_photo > 0 and rng.random() < rules.whole_photo:
+        target = sample.target
+        whole = replace(rules, crop_scale=WHOLE_SCALE, shift=WHOLE_SHIFT)
+        matrix, flipped = draw_map(sample, -1, size_wh, whole, rng)
+    elif region is None:
         target = _choose_target(sample, rules, rng)
         matrix, flipped = draw_map(sample, target, size_wh, rules, rng)
     else:

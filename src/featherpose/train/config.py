@@ -34,6 +34,7 @@ LATER = {
     "augment.paste_choices": 1,
     "augment.joint_area": [0.0, 0.0],
     "augment.joint_area_mode": 0.0,
+    "augment.whole_photo": 0.0,
     "augment.background": 0.0,
     "data.balance": 0.0,
     "data.taught": True,

@@ -160,23 +160,38 @@ function startAnew() {
 
 // --- frames ---------------------------------------------------------------------------------------------------------
 
-/** Looks at each new frame as soon as the last one is done; frames that come in between are left out. */
+/**
+ * Looks at each new frame as soon as the last one is done. Frames that come in between are left out, but not the one a
+ * video stops at: nothing comes after it.
+ */
 function everyFrame(run) {
   const begin = performance.now();
-  const step = async (now, facts) => {
+  let looking = false;
+  let missed = null;
+  const look = async (now, facts) => {
+    const timestamp = page.source.kind === "video" ? facts.mediaTime : (now - begin) / 1000;
+    if (page.model === null) await showBare(run);
+    else await inTurn(() => lookAtFrame(run, timestamp));
+  };
+  const step = async (...frame) => {
     if (run !== page.run) return;
+    next();
+    missed = frame;
+    if (looking) return;
+    looking = true;
     try {
-      const timestamp = page.source.kind === "video" ? facts.mediaTime : (now - begin) / 1000;
-      if (page.model === null) await showBare(run);
-      else await inTurn(() => lookAtFrame(run, timestamp));
+      do {
+        const shown = missed;
+        missed = null;
+        await look(...shown);
+      } while (missed !== null && video.paused && run === page.run);
+      looking = false;
     } catch (error) {
       if (run === page.run) {
         close();
         complain(error.message);
       }
-      return;
     }
-    if (run === page.run) next();
   };
   const next = () => {
     if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(step);
