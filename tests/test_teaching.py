@@ -293,6 +293,9 @@ def test_a_graph_that_cannot_teach_is_refused(task, tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no graph")
     with pytest.raises(ValueError, match="not a readable ONNX file"):
         with_teacher(tmp_path / "broken.onnx")
+    (tmp_path / "movenet.tflite").write_bytes(b"TFL3")
+    with pytest.raises(ValueError, match=r"takes a model of featherpose .* or another project's .* not '\.tflite'"):
+        with_teacher(tmp_path / "movenet.tflite")
     graph = write_graph(tmp_path / "colours.onnx")
     with pytest.raises(ValueError, match="gives 3 joints, skeleton 'other' has 2; both must be the same, in the same order"):
         make_teacher(str(graph), Skeleton("other", JOINTS[:2]), CODEC, (96, 96), torch.device("cpu"), "off")

@@ -32,8 +32,14 @@ def make_teacher(
 
     FileNotFoundError or ValueError when the file is not there, no model, or one of other joints or another grid.
     """
-    if Path(path).suffix.lower() in GRAPHS:
+    kind = Path(path).suffix.lower()
+    if kind in GRAPHS:
         return GraphTeacher(path, skeleton, codec, input_size, device, amp)
+    if kind != ".safetensors" and Path(path).is_file():
+        raise ValueError(
+            f"{path}: model.teacher takes a model of featherpose (.safetensors) or another project's heatmap graph "
+            f"({', '.join(GRAPHS)}), not '{kind}'; `featherpose import` makes a .safetensors of an official MoveNet file"
+        )
     return NetworkTeacher(path, skeleton, codec, device, amp)
 
 
