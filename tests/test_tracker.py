@@ -123,7 +123,8 @@ def test_colours_are_averaged_by_the_time_since_the_last_look():
     assert motion.dressed_at == 0 and motion.colours is red
     motion = moved_on(motion, pose, 0.5, blue)
     np.testing.assert_allclose(motion.colours, 2 / 3 * red + 1 / 3 * blue)  # .5 s of .5 s + the time constant of 1 s
-    never = moved_on(begin(pose, 0.0), pose, 0.5, blue)
+    with np.errstate(all="raise"):
+        never = moved_on(begin(pose, 0.0), pose, 0.5, blue)
     assert never.colours is blue and never.dressed_at == 0.5
 
 

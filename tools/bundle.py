@@ -37,6 +37,8 @@ SETS = ("coco_person", "lsp_extended")
 GUARD = ROOT / "tests" / "guard"
 """Drawn by `featherpose synth tests/guard --count 32 --size 256 --persons 1-2 --seed 11 --split val`; kept as files, so
 that another drawing does not change what is guarded."""
+KEPT = {"first": "first layer", "neck": "neck outputs", "heads": "heads"}
+"""What the card calls the parts of quantise.PARTS."""
 HALF_RIGHT = 0.5
 """A joint is shown from the score on at which half of the joints are right."""
 CALIBRATION_PHOTOS = 1500
@@ -49,7 +51,7 @@ def main() -> None:
     parser.add_argument("--version", default="1")
     parser.add_argument("--data", type=Path, required=True, help="folder with coco_person and lsp_extended")
     parser.add_argument("--hours", type=float, required=True, help="training time")
-    parser.add_argument("--keep", nargs="*", default=list(PARTS), help="parts that stay float (export --int8 --keep)")
+    parser.add_argument("--keep", nargs="*", choices=PARTS, default=list(PARTS), help="parts that stay float")
     parser.add_argument("--recipes", default="", help="recipes in their order  [default: recipes/NAME.toml]")
     parser.add_argument("--start", default="ImageNet classifier (MobileNetV1 0.75, Apache-2.0)")
     parser.add_argument("--teachers", default="PP-TinyPose 256x192 (labels where humans have none)")
@@ -93,7 +95,7 @@ def main() -> None:
         write_background(read_dataset(photos, split="val", problems=[]), nobody, split="val")
         more = {"coco_person": ["--nobody", str(nobody)]}
         results = {f: {name: _evaluate(f, asked.data / name, more.get(name, [])) for name in SETS} for f in (path, twin)}
-    text = card(spec, results[path], results[twin], path, shift, asked.notes)
+    text = card(spec, results[path], results[twin], path, shift, asked.keep, asked.notes)
     path.with_suffix(".md").write_text(text, encoding="utf-8")
     _index(path, spec, results[path], default=asked.default)
     _index(twin, spec, results[twin], of=asked.name)
@@ -135,17 +137,20 @@ def half_right(score: np.ndarray, right: np.ndarray) -> float:
     return round(float(threshold), 2)
 
 
-def card(spec, results: dict[str, dict], float_results: dict[str, dict], path: Path, shift: Shift, notes: Path | None) -> str:
-    """The model card, in Markdown. results: of the 8-bit file, by set; float_results: of its twin."""
+def card(
+    spec, results: dict, float_results: dict, path: Path, shift: Shift, keep: list[str], notes: Path | None
+) -> str:
+    """The model card, in Markdown. results: of the 8-bit file, by set; float_results: of its twin; keep: see quantise.PARTS."""
     facts = spec.provenance
     recipe = facts["training"].get("recipe", {})
     size = f"{spec.input_size[0]} x {spec.input_size[1]}"
     training = facts["training"]
+    kept = ", ".join(KEPT[part] for part in PARTS if part in keep) or "no layer"
     lines = [
         f"# {spec.name}, version {spec.version}",
         "",
         f"{facts['mmac']} MMAC at {size}, {facts['parameters'] / 1e6:.2f} M parameters, {path.stat().st_size / 1e6:.1f} MB "
-        f"(8 bits; first layer, neck outputs and heads in float), {len(spec.skeleton)} joints ({spec.skeleton.name}). "
+        f"(8 bits; {kept} in float), {len(spec.skeleton)} joints ({spec.skeleton.name}). "
         f"`{spec.name}-float` is the same network in float32 arithmetic, which browsers are faster with.",
         "",
         "| fact | value |",
@@ -164,7 +169,7 @@ def card(spec, results: dict[str, dict], float_results: dict[str, dict], path: P
         "",
         "## Figures",
         "",
-        "Photos it has not trained on; `docs/evaluation.md` says what the columns mean.",
+        "Photos it has not trained on; one seed. `docs/evaluation.md` says what the columns mean.",
         "",
         "| set | protocol | AR | AR50 | 5 px | torso .2 | wrong person | AR in float |",
         "|---|---|---|---|---|---|---|---|",

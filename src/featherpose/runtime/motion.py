@@ -131,7 +131,7 @@ def moved_on(motion: Motion, pose: Pose, timestamp: float, colours: np.ndarray |
         size=motion.size + share * (size_of(pose) - motion.size),
         velocity=motion.velocity + share * (velocity - motion.velocity),
         seen_at=timestamp,
-        colours=_averaged(motion.colours, colours, undressed / (undressed + COLOUR_SECONDS)),
+        colours=_averaged(motion.colours, colours, 1 - COLOUR_SECONDS / (undressed + COLOUR_SECONDS)),
         dressed_at=motion.dressed_at if colours is None else timestamp,
     )
 

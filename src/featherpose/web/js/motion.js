@@ -70,7 +70,7 @@ export function movedOn(motion, pose, timestamp, colours = null) {
     size: motion.size + share * (sizeOf(pose) - motion.size),
     velocity,
     seenAt: timestamp,
-    colours: averaged(motion.colours, colours, undressed / (undressed + COLOUR_SECONDS)),
+    colours: averaged(motion.colours, colours, 1 - COLOUR_SECONDS / (undressed + COLOUR_SECONDS)),
     dressedAt: colours === null ? motion.dressedAt : timestamp,
   };
 }
