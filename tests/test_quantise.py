@@ -23,10 +23,12 @@ from featherpose.export.pictures import crops
 from featherpose.export.quantise import (
     PARTS,
     Shift,
+    _clip_pairs,
     compare_files,
     quantise_onnx,
     quantised_nodes,
     store_float,
+    weight_codes,
 )
 from featherpose.runtime.backends import load_model
 from featherpose.runtime.predictor import Predictor
@@ -227,14 +229,68 @@ def test_float16_weights_become_float_first(folder, tmp_path):
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
 def test_ranges_can_be_found_otherwise(folder, tmp_path, method, capsys):
     path = tmp_path / "a.onnx"
-    shift = quantise_onnx(folder / "half.onnx", path, data=folder / "data", count=8, method=method, seven_bits=True)
+    shift = quantise_onnx(folder / "half.onnx", path, data=folder / "data", count=8, method=method)
     assert 0 < shift.median_px < shift.limit_px
-    told = load_model(path).spec.provenance["quantisation"]
-    assert (told["method"], told["seven_bits"]) == (method, True)
-    tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(path)).graph.initializer}
-    weights = [values for name, values in tensors.items() if values.dtype == np.int8 and values.ndim == 4]
-    assert weights and max(np.abs(values.astype(int)).max() for values in weights) == 64
+    assert load_model(path).spec.provenance["quantisation"]["method"] == method
     assert capsys.readouterr().out == ""
+
+
+def multiplied_by_old_x86(codes, inputs):
+    """vpmaddubsw and vpaddd: products of neighbours are added in 16 bits that saturate. codes (O, I), inputs (I,) uint8."""
+    products = codes.astype(np.int64) * inputs
+    return np.clip(products.reshape(len(codes), -1, 2).sum(axis=2), -(2**15), 2**15 - 1).sum(axis=1)
+
+
+def test_weights_never_overflow_and_lose_less_than_with_seven_bits():
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((32, 24, 1, 1)).astype(np.float32)
+    weight[3, :2, 0, 0] = 3.0, 3.1  # neighbours that are both large
+    codes, scale = weight_codes(weight, 1)
+    assert codes.dtype == np.int8 and codes.shape == weight.shape and scale.shape == (32,)
+    assert np.abs(codes.astype(int)).max() > 100, "a weight beside a small one uses all 8 bits"
+    flat = codes.reshape(32, 24)
+    for inputs in (np.full(24, 255), rng.integers(0, 256, 24), np.where(weight[3, :, 0, 0] > 0, 255, 0)):
+        assert (multiplied_by_old_x86(flat, inputs) == flat.astype(np.int64) @ inputs).all()
+    plain = np.rint(weight / np.abs(weight).max(axis=1, keepdims=True) * 127).reshape(32, 24)
+    assert (multiplied_by_old_x86(plain, np.full(24, 255)) != plain.astype(np.int64) @ np.full(24, 255)).any()
+
+    largest = np.abs(weight).max(axis=1, keepdims=True)
+    seven = np.rint(weight / largest * 64) * largest / 64
+    lost = np.square(codes * scale.reshape(-1, 1, 1, 1) - weight).sum(axis=(1, 2, 3))
+    before = np.square(seven - weight).sum(axis=(1, 2, 3))
+    assert (lost <= before * (1 + 1e-6)).all() and lost.sum() < 0.6 * before.sum()
+
+
+def test_pairs_are_clipped_by_halves():
+    codes = np.array([[127, 126, -127, -5, 127, -127, 100]], float)
+    assert _clip_pairs(codes).tolist() == [[65, 63, -125, -3, 127, -127, 100]]
+
+
+def test_bits_of_other_convolutions():
+    weight = np.random.default_rng(1).standard_normal((8, 1, 3, 3)).astype(np.float32)
+    codes, scale = weight_codes(weight, 8)
+    assert (np.abs(codes.astype(int)).max(axis=(1, 2, 3)) == 127).all(), "depthwise: all 8 bits"
+    np.testing.assert_allclose(codes * scale.reshape(-1, 1, 1, 1), weight, atol=scale.max() / 2 + 1e-6)
+    dense = np.random.default_rng(2).standard_normal((8, 4, 3, 3)).astype(np.float32)
+    dense[5] = 0
+    codes, scale = weight_codes(dense, 1)
+    assert np.abs(codes.astype(int)).max() == 64 and (codes[5] == 0).all() and scale[5] > 0
+
+
+def test_a_file_has_the_codes_of_its_weights(folder, tmp_path):
+    quantise_onnx(folder / "toy.onnx", tmp_path / "a.onnx", data=folder / "data", count=8, keep=())
+    before = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(folder / "toy.onnx")).graph.initializer}
+    model = onnx.load(str(tmp_path / "a.onnx"))
+    after = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    seen = 0
+    for node in model.graph.node:
+        name = node.input[0].removesuffix("_quantized")
+        if node.op_type == "DequantizeLinear" and name in before and before[name].ndim == 4:
+            weight = before[name]
+            codes, scale = weight_codes(weight, len(weight) if weight.shape[1] == 1 else 1)
+            assert (after[node.input[0]] == codes).all() and (after[node.input[1]] == scale).all()
+            seen += 1
+    assert seen > 10
 
 
 # --- the gate -----------------------------------------------------------------------------------------------------------
@@ -371,7 +427,7 @@ COMMANDS = {
     "half": (["{}/toy.onnx", "--int8", "--half", "--data", "{}/data"], "--half and --int8 exclude each other"),
     "decoder": (["{}/toy.onnx", "--int8", "--decoder", "--data", "{}/data"], "--decoder needs the .safetensors model"),
     "float": (["{}/toy.onnx"], "expected a trained model, a .safetensors file"),
-    "seven bits": (["{}/toy.safetensors", "--seven-bits"], "--seven-bits is for 8-bit files; give --int8 too"),
+    "split": (["{}/toy.safetensors", "--split", "val"], "--split is for 8-bit files; give --int8 too"),
     "missing": (["{}/missing.onnx", "--int8", "--data", "{}/data"], "missing.onnx: there is no such model file"),
     "part": (["{}/toy.onnx", "--int8", "--data", "{}/data", "--keep", "hands"], "unknown part 'hands' to keep in float"),
 }

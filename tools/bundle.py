@@ -87,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         exact = Path(folder) / "exact.onnx"
         export_onnx(network, spec, exact, data=photos / "val")
-        shift = quantise_onnx(exact, path, data=photos, split="train", seven_bits=True, keep=asked.keep)
+        shift = quantise_onnx(exact, path, data=photos, split="train", keep=asked.keep)
     print(path, shift)
     save_model(path.with_suffix(".safetensors"), network, replace(spec, outputs="raw"), half=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -40,9 +40,6 @@ def export(
     keep: Annotated[
         str, typer.Option(help='--int8: what stays float: any of "first", "neck", "heads", by commas; "" for nothing.')
     ] = "first,neck,heads",
-    seven_bits: Annotated[
-        bool, typer.Option("--seven-bits", help="--int8: 7-bit weights, for x86 processors without VNNI.")
-    ] = False,
 ) -> None:  # fmt: skip
     """Turn a trained model into an ONNX file that carries everything a runtime must know of it.
 
@@ -50,7 +47,8 @@ def export(
     compared with the float one: how far joints move is told, and nothing is written when the median is absurd.
     """
     if not int8:
-        _float_only(split=split, seven_bits=seven_bits)
+        if split is not None:
+            raise ValueError("--split is for 8-bit files; give --int8 too")
         _export(model, out, decoder=decoder, opset=opset, data=data, half=half)
         return
     if half:
@@ -58,14 +56,8 @@ def export(
     if data is None:
         raise ValueError("--int8 needs --data: photos like those the model will see, to find the ranges of its values on")
     kept = [part.strip() for part in keep.split(",") if part.strip()]
-    arguments = {"data": data, "split": split, "keep": kept, "method": method, "count": pictures, "seven_bits": seven_bits}
+    arguments = {"data": data, "split": split, "keep": kept, "method": method, "count": pictures}
     _export_int8(model, out, decoder=decoder, opset=opset, arguments=arguments)
-
-
-def _float_only(**options) -> None:
-    for name, value in options.items():
-        if value:
-            raise ValueError(f"--{name.replace('_', '-')} is for 8-bit files; give --int8 too")
 
 
 def _check_trained(model: Path) -> None:

@@ -1,7 +1,8 @@
 """Post-training quantisation: an exported ONNX file with 8-bit arithmetic in its body. Needs onnx, no torch.
 
 Weights become int8 with a scale per output channel, activations uint8 with one scale per tensor, measured on real
-pictures (onnxruntime.quantization, QDQ format). What decides where a joint lies stays float32: see PARTS.
+pictures (onnxruntime.quantization, QDQ format). What decides where a joint lies stays float32: see PARTS. No product of
+weights overflows on any processor: see `weight_codes`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ HELD_OUT = 64
 CHUNK = 8
 """Pictures whose activations are in memory together, some 50 MB each."""
 BATCH = 8
+PAIR = 128
+"""What two weights that are multiplied together may sum to, see `weight_codes`: 255 * 128 is below 2**15."""
+STEPS = 100
+"""Scales that are tried for each output channel."""
 MEDIAN_LIMIT = 0.02
 """Median shift, in longer sides of the input, above which a file is refused: 4 px of 192, a third of the way from a joint
 found to one missed. A guess: a sound quantisation moves the median joint by a tenth of it."""
@@ -92,15 +97,13 @@ def quantise_onnx(
     split: str | None = None,
     keep: Sequence[str] = PARTS,
     method: str = "minmax",
-    seven_bits: bool = False,
     count: int = CALIBRATION,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Shift:
     """Writes an 8-bit version of an ONNX file that `featherpose export` wrote, with or without decoder, any weights.
 
     data, split: pictures like those the model will see, taken as `pictures.crops` does; `count` of them are calibrated
-    on, others measure how far joints move. keep: which of PARTS stay float32. method: one of METHODS. seven_bits: weights
-    in [-64, 64], for x86 processors without VNNI, whose 8-bit products overflow otherwise.
+    on, others measure how far joints move. keep: which of PARTS stay float32. method: one of METHODS.
 
     Returns how far joints move. Raises ValueError, and leaves no file, when the median joint moves by more than
     MEDIAN_LIMIT, when there are too few pictures, or the file is not one of ours.
@@ -141,14 +144,13 @@ def quantise_onnx(
     progress(f"calibrating on {len(calibrated)} pictures")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        quantised = _quantise(model, body, calibrated, method=method, seven_bits=seven_bits)
+        quantised = _quantise(model, body, calibrated, method)
         progress("comparing joints")
         facts = {
             "format": "QDQ, weights int8 per channel, activations uint8",
             "method": method,
             "pictures": len(calibrated),
             "float": list(keep),
-            "seven_bits": seven_bits,
             "onnxruntime": onnxruntime.__version__,
         }
         export = {**spec.provenance.get("export", {}), "weights": "int8"}
@@ -258,12 +260,15 @@ class Reader:
         return None if image is None else {self.name: image[None]}
 
 
-def _quantise(
-    model: onnx.ModelProto, body: list[str], images: np.ndarray, *, method: str, seven_bits: bool
-) -> onnx.ModelProto:
+def _quantise(model: onnx.ModelProto, body: list[str], images: np.ndarray, method: str) -> onnx.ModelProto:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     methods = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
+    scales = _onto_grid(model, body)
+    overrides = {
+        name: [{"axis": 0, "quant_type": QuantType.QInt8, "scale": s, "zero_point": np.int8(0)} for s in each]
+        for name, each in scales.items()
+    }
     chunk = max(size for size in range(1, CHUNK + 1) if len(images) % size == 0)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         float_file, int8_file = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
@@ -275,17 +280,76 @@ def _quantise(
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=sorted({node.op_type for node in model.graph.node if node.name in set(body)}),
             per_channel=True,
-            reduce_range=seven_bits,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=body,
             calibrate_method=getattr(CalibrationMethod, methods[method]),
-            extra_options={"CalibStridedMinMax": chunk, "CalibPercentile": PERCENTILE},
+            extra_options={"CalibStridedMinMax": chunk, "CalibPercentile": PERCENTILE, "TensorQuantOverrides": overrides},
         )
         quantised = onnx.load(str(int8_file))
     quantised.graph.ClearField("value_info")
     quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
     return quantised
+
+
+def _onto_grid(model: onnx.ModelProto, body: list[str]) -> dict[str, np.ndarray]:
+    """Rounds the weights of the body's convolutions to what their codes stand for, in place; their scales by name."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    scales = {}
+    for node in model.graph.node:
+        if node.op_type == "Conv" and node.name in set(body) and node.input[1] not in scales:
+            tensor = tensors[node.input[1]]
+            group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+            codes, scale = weight_codes(numpy_helper.to_array(tensor), group)
+            rounded = (codes * scale.reshape(-1, 1, 1, 1)).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+            scales[tensor.name] = scale
+    return scales
+
+
+def weight_codes(weight: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
+    """int8 codes (O, I, h, w) of a convolution's weights, and the scale of each output channel (O,) float32.
+
+    x86 processors without VNNI multiply bytes by `vpmaddubsw`: the products of two neighbouring input channels are added
+    in 16 bits that saturate, so that two weights of the same sign which sum to more than PAIR can give a wrong result
+    (ConvSymKernelAvx2 and the GEMM kernels of onnxruntime/core/mlas). Depthwise convolutions multiply 16 bits there
+    (qdwconv_avx2.cpp) and keep all 8. Of pointwise ones each channel takes the scale that loses least (squared) when no
+    pair sums to more. Others, whose pairs depend on the layout, stay within [-64, 64].
+    """
+    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    largest = np.abs(rows).max(axis=1)
+    largest[largest == 0] = largest.max() or 1.0
+    if group == 1 and weight.shape[2:] == (1, 1):
+        codes, scale = _pairwise(rows, largest)
+    else:
+        depthwise = weight.shape[1] == 1 and group == len(weight)
+        scale = (largest / (127 if depthwise else PAIR // 2)).astype(np.float32)
+        codes = np.rint(rows / scale[:, None])
+    return codes.astype(np.int8).reshape(weight.shape), scale
+
+
+def _pairwise(rows: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (O, I) and scales (O,): of STEPS scales each, fewest squared errors with pairs within PAIR."""
+    least = np.full(len(rows), np.inf)
+    best, best_scale = np.zeros_like(rows), np.zeros(len(rows), np.float32)
+    for share in np.linspace(1 / 180, 2 / PAIR, STEPS):  # from far too fine to no pair too large
+        scale = (largest * share).astype(np.float32)
+        codes = _clip_pairs(np.clip(np.rint(rows / scale[:, None]), -127, 127))
+        error = np.square(codes * scale[:, None] - rows).sum(axis=1)
+        better = error < least
+        least[better], best[better], best_scale[better] = error[better], codes[better], scale[better]
+    return best, best_scale
+
+
+def _clip_pairs(codes: np.ndarray) -> np.ndarray:
+    """(O, I) whole numbers: both of a pair that sums to more than PAIR come down by half of what is too much."""
+    even = np.pad(codes, ((0, 0), (0, codes.shape[1] % 2)))
+    pairs = even.reshape(len(codes), -1, 2)
+    total = pairs.sum(axis=2)
+    over = np.maximum(np.abs(total) - PAIR, 0) * np.sign(total)
+    first = np.trunc(over / 2)
+    pairs = pairs - np.stack([first, over - first], axis=2)
+    return pairs.reshape(even.shape)[:, : codes.shape[1]]
 
 
 @contextlib.contextmanager
