@@ -171,8 +171,8 @@ def test_a_factorised_depthwise_convolution_is_the_product_of_its_halves():
 
 @pytest.mark.parametrize("name", ["mobilenet_v3_large", "mobilenet_v3_small", "micronet"])
 def test_fresh_weights_carry_the_picture_to_every_level(name):
-    """Features of different pictures differ, and every weight gets a gradient."""
-    network = build_network({"system": "movenet", "backbone": name}, 17).train()
+    """Features of different pictures differ, and every weight gets a gradient; laid out as training lays them out."""
+    network = build_network({"system": "movenet", "backbone": name}, 17).train().to(memory_format=torch.channels_last)
     features = network.backbone(torch.rand(4, 3, 64, 64) * 2 - 1)
     for stride, feature in features.items():
         assert 0.05 < float(feature.detach().std(dim=0).mean()) < 20, f"stride {stride}"

@@ -55,7 +55,8 @@ def sweep() -> list[str]:
     base = _mean(arms["baseline"], "AR")
     lines = ["| what | AR | against the baseline | AR of each seed | AR50 | 5 px at 160 |", "|---|---|---|---|---|---|"]
     group = None
-    for arm in arms.values():
+    groups = list(dict.fromkeys(arm["group"] for arm in arms.values()))
+    for arm in sorted(arms.values(), key=lambda arm: groups.index(arm["group"])):
         seeds = [figures for figures in arm["seeds"].values() if figures]
         if not seeds:
             lines.append(f"| {arm['note']} | failed | | | | |")

@@ -156,12 +156,12 @@ class ShiftMax(nn.Module):
         numbers = torch.arange(channels).view(groups, -1).roll((-1, -1), (0, 1)).flatten()
         self.register_buffer("shifted", numbers, persistent=False)
         pairs = [value for pair in zip(*start, strict=True) for value in pair]  # a1, b1, a2, b2
-        self.register_buffer("start", torch.tensor(pairs).view(1, -1, 1, 1, 1), persistent=False)
+        self.register_buffer("start", torch.tensor(pairs).view(1, -1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         means = self.pool(x).flatten(1)
         weights = self.gate(self.weigh(self.relu(self.reduce(means)))) - 0.5  # (B, 2 * sums * C)
-        weights = self.start + 2 * REACH * weights.unflatten(1, (2 * self.sums, -1))[..., None, None]
+        weights = (self.start + 2 * REACH * weights.unflatten(1, (2 * self.sums, -1)))[..., None, None]
         other = x[:, self.shifted]
         result = x * weights[:, 0] + other * weights[:, 1]
         if self.sums == 2:
