@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -25,10 +26,10 @@ from featherpose.export.quantise import (
     Shift,
     _clip_pairs,
     compare_files,
+    pointwise_codes,
     quantise_onnx,
     quantised_nodes,
     store_float,
-    weight_codes,
 )
 from featherpose.runtime.backends import load_model
 from featherpose.runtime.predictor import Predictor
@@ -241,23 +242,23 @@ def multiplied_by_old_x86(codes, inputs):
     return np.clip(products.reshape(len(codes), -1, 2).sum(axis=2), -(2**15), 2**15 - 1).sum(axis=1)
 
 
-def test_weights_never_overflow_and_lose_less_than_with_seven_bits():
+def test_pointwise_weights_never_overflow_and_lose_less_than_with_seven_bits():
     rng = np.random.default_rng(0)
-    weight = rng.standard_normal((32, 24, 1, 1)).astype(np.float32)
-    weight[3, :2, 0, 0] = 3.0, 3.1  # neighbours that are both large
-    codes, scale = weight_codes(weight, 1)
+    weight = rng.standard_normal((32, 24)).astype(np.float32)
+    weight[3, :2] = 3.0, 3.1  # neighbours that are both large
+    weight[5] = 0
+    codes, scale = pointwise_codes(weight)
     assert codes.dtype == np.int8 and codes.shape == weight.shape and scale.shape == (32,)
     assert np.abs(codes.astype(int)).max() > 100, "a weight beside a small one uses all 8 bits"
-    flat = codes.reshape(32, 24)
-    for inputs in (np.full(24, 255), rng.integers(0, 256, 24), np.where(weight[3, :, 0, 0] > 0, 255, 0)):
-        assert (multiplied_by_old_x86(flat, inputs) == flat.astype(np.int64) @ inputs).all()
-    plain = np.rint(weight / np.abs(weight).max(axis=1, keepdims=True) * 127).reshape(32, 24)
+    assert (codes[5] == 0).all() and scale[5] > 0
+    for inputs in (np.full(24, 255), rng.integers(0, 256, 24), np.where(weight[3] > 0, 255, 0)):
+        assert (multiplied_by_old_x86(codes, inputs) == codes.astype(np.int64) @ inputs).all()
+    largest = np.abs(weight).max(axis=1, keepdims=True).clip(min=1e-9)
+    plain = np.rint(weight / largest * 127)
     assert (multiplied_by_old_x86(plain, np.full(24, 255)) != plain.astype(np.int64) @ np.full(24, 255)).any()
 
-    largest = np.abs(weight).max(axis=1, keepdims=True)
-    seven = np.rint(weight / largest * 64) * largest / 64
-    lost = np.square(codes * scale.reshape(-1, 1, 1, 1) - weight).sum(axis=(1, 2, 3))
-    before = np.square(seven - weight).sum(axis=(1, 2, 3))
+    lost = np.square(codes * scale[:, None] - weight).sum(axis=1)
+    before = np.square(np.rint(weight / largest * 64) * largest / 64 - weight).sum(axis=1)
     assert (lost <= before * (1 + 1e-6)).all() and lost.sum() < 0.6 * before.sum()
 
 
@@ -266,31 +267,59 @@ def test_pairs_are_clipped_by_halves():
     assert _clip_pairs(codes).tolist() == [[65, 63, -125, -3, 127, -127, 100]]
 
 
-def test_bits_of_other_convolutions():
-    weight = np.random.default_rng(1).standard_normal((8, 1, 3, 3)).astype(np.float32)
-    codes, scale = weight_codes(weight, 8)
-    assert (np.abs(codes.astype(int)).max(axis=(1, 2, 3)) == 127).all(), "depthwise: all 8 bits"
-    np.testing.assert_allclose(codes * scale.reshape(-1, 1, 1, 1), weight, atol=scale.max() / 2 + 1e-6)
-    dense = np.random.default_rng(2).standard_normal((8, 4, 3, 3)).astype(np.float32)
-    dense[5] = 0
-    codes, scale = weight_codes(dense, 1)
-    assert np.abs(codes.astype(int)).max() == 64 and (codes[5] == 0).all() and scale[5] > 0
+def largest_codes(model) -> dict[str, int]:
+    """Weight -> the largest magnitude of its codes."""
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    return {
+        node.input[0].removesuffix("_quantized"): int(np.abs(tensors[node.input[0]].astype(int)).max())
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in tensors and tensors[node.input[0]].dtype == np.int8
+    }
+
+
+def test_only_weights_that_overflow_nowhere_have_more_than_seven_bits():
+    rng = np.random.default_rng(1)
+    shapes = {"depthwise": (8, 1, 3, 3), "dense": (8, 8, 3, 3), "grouped": (8, 4, 1, 1), "pointwise": (8, 8, 1, 1)}
+    weights = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    weights["gemm"] = rng.standard_normal((4, 8)).astype(np.float32)
+    nodes, x = [helper.make_node("Cast", ["image"], ["picture"], to=1)], "picture"
+    for name, shape in shapes.items():
+        pads = [shape[2] // 2] * 4
+        nodes.append(helper.make_node("Conv", [x, name], [f"{name}.y"], name=name, group=8 // shape[1], pads=pads))
+        x = f"{name}.y"
+    nodes.append(helper.make_node("ReduceMean", [x, "axes"], ["mean"], keepdims=0))
+    nodes.append(helper.make_node("Gemm", ["mean", "gemm"], ["out"], name="gemm", transB=1))
+    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 8, 8, 8])]
+    outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 4])]
+    constants = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    constants.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+    graph = helper.make_graph(nodes, "all", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+    images = rng.integers(0, 256, (8, 8, 8, 8), dtype=np.uint8)
+    largest = largest_codes(quantise._quantise(model, list(weights), images, "minmax"))
+    assert (largest["depthwise"], largest["dense"], largest["grouped"], largest["gemm"]) == (127, 64, 64, 64)
+    assert largest["pointwise"] > 64
+
+
+@pytest.mark.parametrize("name", ["lite", "nano"])
+def test_bundled_files_overflow_nowhere(name):
+    model = onnx.load(str(Path(quantise.__file__).parents[1] / "weights" / f"{name}.onnx"))
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    codes = [tensors[w] for w in tensors if w.endswith(".weight_quantized")]
+    depthwise = [values for values in codes if values.shape[1] == 1]
+    pointwise = [values[:, :, 0, 0].astype(int) for values in codes if values.shape[1] > 1]
+    assert len(depthwise) > 10 and all(np.abs(values.astype(int)).max() == 127 for values in depthwise)
+    assert len(pointwise) > 10 and max(np.abs(w[:, ::2] + w[:, 1::2]).max() for w in pointwise) <= 128
 
 
 def test_a_file_has_the_codes_of_its_weights(folder, tmp_path):
     quantise_onnx(folder / "toy.onnx", tmp_path / "a.onnx", data=folder / "data", count=8, keep=())
+    name = "network.neck.smooth.4.conv.weight"
     before = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(folder / "toy.onnx")).graph.initializer}
-    model = onnx.load(str(tmp_path / "a.onnx"))
-    after = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    seen = 0
-    for node in model.graph.node:
-        name = node.input[0].removesuffix("_quantized")
-        if node.op_type == "DequantizeLinear" and name in before and before[name].ndim == 4:
-            weight = before[name]
-            codes, scale = weight_codes(weight, len(weight) if weight.shape[1] == 1 else 1)
-            assert (after[node.input[0]] == codes).all() and (after[node.input[1]] == scale).all()
-            seen += 1
-    assert seen > 10
+    after = {t.name: numpy_helper.to_array(t) for t in onnx.load(str(tmp_path / "a.onnx")).graph.initializer}
+    codes, scale = pointwise_codes(before[name][:, :, 0, 0])
+    assert (after[f"{name}_quantized"][:, :, 0, 0] == codes).all() and (after[f"{name}_scale"] == scale).all()
 
 
 # --- the gate -----------------------------------------------------------------------------------------------------------

@@ -138,7 +138,13 @@ def half_right(score: np.ndarray, right: np.ndarray) -> float:
 
 
 def card(
-    spec, results: dict, float_results: dict, path: Path, shift: Shift, keep: list[str], notes: Path | None
+    spec,
+    results: dict[str, dict],
+    float_results: dict[str, dict],
+    path: Path,
+    shift: Shift,
+    keep: list[str],
+    notes: Path | None,
 ) -> str:
     """The model card, in Markdown. results: of the 8-bit file, by set; float_results: of its twin; keep: see quantise.PARTS."""
     facts = spec.provenance

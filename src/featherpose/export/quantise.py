@@ -2,7 +2,7 @@
 
 Weights become int8 with a scale per output channel, activations uint8 with one scale per tensor, measured on real
 pictures (onnxruntime.quantization, QDQ format). What decides where a joint lies stays float32: see PARTS. No product of
-weights overflows on any processor: see `weight_codes`.
+weights overflows on any processor: see `_finer_weights`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CHUNK = 8
 """Pictures whose activations are in memory together, some 50 MB each."""
 BATCH = 8
 PAIR = 128
-"""What two weights that are multiplied together may sum to, see `weight_codes`: 255 * 128 is below 2**15."""
+"""What two neighbouring weights may sum to, see `pointwise_codes`: 255 * 128 is below 2**15."""
 STEPS = 100
 """Scales that are tried for each output channel."""
 MEDIAN_LIMIT = 0.02
@@ -264,11 +264,7 @@ def _quantise(model: onnx.ModelProto, body: list[str], images: np.ndarray, metho
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     methods = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
-    scales = _onto_grid(model, body)
-    overrides = {
-        name: [{"axis": 0, "quant_type": QuantType.QInt8, "scale": s, "zero_point": np.int8(0)} for s in each]
-        for name, each in scales.items()
-    }
+    finer = _finer_weights(model, body)
     chunk = max(size for size in range(1, CHUNK + 1) if len(images) % size == 0)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         float_file, int8_file = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
@@ -280,11 +276,12 @@ def _quantise(model: onnx.ModelProto, body: list[str], images: np.ndarray, metho
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=sorted({node.op_type for node in model.graph.node if node.name in set(body)}),
             per_channel=True,
+            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=body,
             calibrate_method=getattr(CalibrationMethod, methods[method]),
-            extra_options={"CalibStridedMinMax": chunk, "CalibPercentile": PERCENTILE, "TensorQuantOverrides": overrides},
+            extra_options={"CalibStridedMinMax": chunk, "CalibPercentile": PERCENTILE, "TensorQuantOverrides": finer},
         )
         quantised = onnx.load(str(int8_file))
     quantised.graph.ClearField("value_info")
@@ -292,46 +289,46 @@ def _quantise(model: onnx.ModelProto, body: list[str], images: np.ndarray, metho
     return quantised
 
 
-def _onto_grid(model: onnx.ModelProto, body: list[str]) -> dict[str, np.ndarray]:
-    """Rounds the weights of the body's convolutions to what their codes stand for, in place; their scales by name."""
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    scales = {}
-    for node in model.graph.node:
-        if node.op_type == "Conv" and node.name in set(body) and node.input[1] not in scales:
-            tensor = tensors[node.input[1]]
-            group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
-            codes, scale = weight_codes(numpy_helper.to_array(tensor), group)
-            rounded = (codes * scale.reshape(-1, 1, 1, 1)).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
-            scales[tensor.name] = scale
-    return scales
+def _finer_weights(model: onnx.ModelProto, body: list[str]) -> dict[str, list[dict]]:
+    """What to tell the quantiser of weights that can have more than its 7 bits, by name; rounds pointwise ones, in place.
 
-
-def weight_codes(weight: np.ndarray, group: int) -> tuple[np.ndarray, np.ndarray]:
-    """int8 codes (O, I, h, w) of a convolution's weights, and the scale of each output channel (O,) float32.
-
-    x86 processors without VNNI multiply bytes by `vpmaddubsw`: the products of two neighbouring input channels are added
-    in 16 bits that saturate, so that two weights of the same sign which sum to more than PAIR can give a wrong result
-    (ConvSymKernelAvx2 and the GEMM kernels of onnxruntime/core/mlas). Depthwise convolutions multiply 16 bits there
-    (qdwconv_avx2.cpp) and keep all 8. Of pointwise ones each channel takes the scale that loses least (squared) when no
-    pair sums to more. Others, whose pairs depend on the layout, stay within [-64, 64].
+    x86 processors without VNNI multiply bytes by `vpmaddubsw`: two neighbouring products are added in 16 bits that
+    saturate, so that two weights of 8 bits can give a wrong result. Depthwise convolutions never add products there
+    (onnxruntime/core/mlas: qdwconv_avx2.cpp, ConvSymKernelAvx2.S, ConvSymKernelAvx512Core.S), and of pointwise ones the
+    neighbours are known: see `pointwise_codes`. All other weights (dense, grouped, Gemm) keep 7 bits.
     """
-    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    from onnxruntime.quantization import QuantType
+
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    names, finer = set(body), {}
+    for node in model.graph.node:
+        if node.op_type != "Conv" or node.name not in names or node.input[1] in finer:
+            continue
+        tensor = tensors[node.input[1]]
+        weight = numpy_helper.to_array(tensor)
+        group = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        common = {"axis": 0, "quant_type": QuantType.QInt8}
+        if weight.shape[1] == 1 and group == len(weight):
+            finer[tensor.name] = [{**common, "reduce_range": False}]
+        elif weight.shape[2:] == (1, 1) and group == 1:
+            codes, scales = pointwise_codes(weight[:, :, 0, 0])
+            rounded = (codes * scales[:, None]).astype(np.float32).reshape(weight.shape)
+            tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+            finer[tensor.name] = [{**common, "scale": scale, "zero_point": np.int8(0)} for scale in scales]
+    return finer
+
+
+def pointwise_codes(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """int8 codes (O, I) of weights (O, I) and the scale of each output channel (O,) float32.
+
+    Each channel takes the scale, of STEPS, that loses least (squared) while no two neighbours, (0, 1), (2, 3) and so on,
+    sum to more than PAIR.
+    """
+    rows = weight.astype(np.float64)
     largest = np.abs(rows).max(axis=1)
     largest[largest == 0] = largest.max() or 1.0
-    if group == 1 and weight.shape[2:] == (1, 1):
-        codes, scale = _pairwise(rows, largest)
-    else:
-        depthwise = weight.shape[1] == 1 and group == len(weight)
-        scale = (largest / (127 if depthwise else PAIR // 2)).astype(np.float32)
-        codes = np.rint(rows / scale[:, None])
-    return codes.astype(np.int8).reshape(weight.shape), scale
-
-
-def _pairwise(rows: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (O, I) and scales (O,): of STEPS scales each, fewest squared errors with pairs within PAIR."""
     least = np.full(len(rows), np.inf)
-    best, best_scale = np.zeros_like(rows), np.zeros(len(rows), np.float32)
+    best, best_scale = np.zeros(rows.shape, np.int8), np.zeros(len(rows), np.float32)
     for share in np.linspace(1 / 180, 2 / PAIR, STEPS):  # from far too fine to no pair too large
         scale = (largest * share).astype(np.float32)
         codes = _clip_pairs(np.clip(np.rint(rows / scale[:, None]), -127, 127))
