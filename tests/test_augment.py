@@ -30,6 +30,8 @@ from featherpose.geometry import (
     translation,
     warp,
 )
+from featherpose.pose import Pose
+from featherpose.runtime.smart_crop import smart_crop, whole_frame
 from featherpose.skeletons import COCO17, Skeleton
 
 SIZE = (96, 96)
@@ -101,6 +103,7 @@ MOVES = {
     "half body": {"half_body": 1},
     "other target": {"other_target": 1},
     "whole photo": {"whole_photo": 1},
+    "second look": {"second_look": 1},
     "blur": {"blur": 1},
     "everything": {"crop_scale": (0.8, 2.5), "shift": 0.2, "flip": 0.5, "rotate": 0.5, "upside_down": 0.3,
                    "half_body": 0.4, "other_target": 0.5},
@@ -480,8 +483,36 @@ def test_the_whole_photo_is_shown_however_small_its_target():
     assert 0.03 < off.max() <= 0.0401
 
 
+def test_a_second_look_is_the_smart_crop_of_the_labelled_joints():
+    """The crop of `predict`, up to a fifth larger or smaller and moved by 5 %; the whole photo without hips."""
+    rules = replace(NO_AUGMENTATION, second_look=1, other_target=1, half_body=1)
+    standing = np.array(list(STANDING.values()), np.float32)
+    sample = make_sample(standing, standing * 0.5 + 60, target=1)
+    pose = Pose(sample.xy[1], np.ones(17), COCO17)
+    crop = smart_crop(pose, PHOTO)
+    assert crop[2] - crop[0] < 200
+    for wanted, seen in ((crop, sample), (whole_frame(PHOTO), _without_hips(sample))):
+        sides, middles = [], []
+        for seed in range(40):
+            _, moved = augment(noise_photo(), seen, size_wh=SIZE, rules=rules, rng=np.random.default_rng(seed))
+            assert moved.target == 1
+            matrix = affine_between(sample.xy[0], moved.xy[0])
+            sides.append(SIZE[0] / matrix[0, 0] / (wanted[2] - wanted[0]))
+            middles.append(transform(matrix, (wanted[:2] + wanted[2:])[None] / 2)[0] / SIZE)
+        assert 0.85 <= min(sides) < 0.9 < 1.1 < max(sides) <= 1.2001
+        off = np.abs(np.array(middles) - 0.5)
+        assert 0.03 < off.max() <= 0.0501
+
+
+def _without_hips(sample):
+    """The target loses its hips; the other person keeps all joints."""
+    visibility, xy = sample.visibility.copy(), sample.xy.copy()
+    visibility[1, 11:13], xy[1, 11:13] = 0, np.nan
+    return replace(sample, visibility=visibility, xy=xy)
+
+
 def test_every_rule_stands_a_photo_without_people():
-    rules = Augmentation(flip=1, rotate=1, half_body=1, other_target=1, whole_photo=0.5, colour=1, cutout=1)
+    rules = Augmentation(flip=1, rotate=1, half_body=1, other_target=1, whole_photo=0.5, second_look=1, colour=1, cutout=1)
     picture, moved = augment(noise_photo(), nobody(), size_wh=SIZE, rules=rules, rng=np.random.default_rng(0))
     assert picture.shape == (96, 96, 3)
     assert len(moved.xy) == 0

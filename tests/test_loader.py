@@ -12,6 +12,8 @@ from featherpose.codecs.movenet import MoveNetCodec
 from featherpose.data.augment import NO_AUGMENTATION, Augmentation
 from featherpose.data.loader import Loader, Part, Photos, collate, epoch_order, make_example
 from featherpose.data.sample import Sample, without_people
+from featherpose.evaluation import truth_of
+from featherpose.metrics.oks import oks_per_joint
 from featherpose.skeletons import Skeleton
 
 PAIR = Skeleton("pair", ("left_hand", "right_hand"), flip_pairs=(("left_hand", "right_hand"),))
@@ -116,7 +118,7 @@ def test_a_batch_is_pictures_and_targets(samples):
     assert batch["center"].shape == (3, 1, 8, 8)
     assert batch["regression"].shape == (3, 2, 2, 8, 8)
     maps = CODEC.encode(np.zeros((0, 2, 2)), np.zeros((0, 2)))
-    assert set(batch) == {"image", "taught", "target_xy", "target_box", *maps}
+    assert set(batch) == {"image", "taught", "target_cells", "target_box", "target_spread", "target_trust", *maps}
 
 
 def test_targets_belong_to_their_pictures(samples):
@@ -131,9 +133,28 @@ def test_targets_belong_to_their_pictures(samples):
         expected = (sample.xy[0] - [(x1 + x2) / 2, (y1 + y2) / 2]) * 32 / side + 16
         xy, _, _ = CODEC.decode({name: values[b] for name, values in batch.items()})
         assert xy == pytest.approx(expected, abs=1e-3)
-        assert batch["target_xy"][b] == pytest.approx(expected, abs=1e-3)
+        assert 4 * batch["target_cells"][b] == pytest.approx(expected, abs=1e-3)
         moved = (np.array([x1, y1, x2, y2]) - [(x1 + x2) / 2, (y1 + y2) / 2] * 2) * 32 / side + 16
-        assert batch["target_box"][b] == pytest.approx(moved, abs=1e-3)
+        assert 4 * batch["target_box"][b] == pytest.approx(moved, abs=1e-3)
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+def test_the_spread_of_a_target_is_that_of_its_oks(samples, turned):
+    """A joint that is off by its spread has an OKS of exp(-1/2), measured in the photo; turning changes nothing."""
+    rules = replace(NO_AUGMENTATION, crop_scale=(1.4, 1.4), upside_down=turned)
+    made = make_example([Part(samples)], Photos(), CODEC, rules, part=0, index=1, seed=3, epoch=0, position=0)
+    sample = samples[1]
+    x1, y1, x2, y2 = sample.target_box()
+    photo_pixels = made["target_spread"] * 4 * 1.4 * max(x2 - x1, y2 - y1) / 32
+    truth = truth_of([sample], sample.skeleton)
+    off = truth.xy + photo_pixels[None, :, None] * [0.6, -0.8]
+    assert oks_per_joint(off, truth)[0] == pytest.approx(np.exp(-0.5), rel=1e-4)
+
+
+def test_how_far_a_label_is_trusted_comes_along(samples):
+    guessed = replace(samples[0], weight=np.array([[1.0, 0.25]], np.float32))
+    made = make_example([Part([guessed])], Photos(), CODEC, NO_AUGMENTATION, part=0, index=0, seed=0, epoch=0, position=0)
+    assert made["target_trust"].tolist() == [1, 0.25]
 
 
 def test_unlabelled_joints_and_pictures_without_a_target_are_nan(samples):
@@ -146,9 +167,11 @@ def test_unlabelled_joints_and_pictures_without_a_target_are_nan(samples):
         make_example(parts, Photos(), CODEC, NO_AUGMENTATION, part=part, index=index, seed=0, epoch=0, position=0)
         for part, index in ((0, 0), (0, 1), (1, 0))
     ]
-    assert np.isnan(made[0]["target_xy"]).tolist() == [[False, False], [True, True]]
-    assert np.isnan(made[1]["target_xy"]).all() and np.isnan(made[1]["target_box"]).all()
-    assert np.isfinite(made[2]["target_xy"]).all()
+    assert np.isnan(made[0]["target_cells"]).tolist() == [[False, False], [True, True]]
+    assert made[0]["target_trust"].tolist() == [1, 0]
+    assert all(np.isnan(made[1][f"target_{name}"]).all() for name in ("cells", "box", "spread"))
+    assert not made[1]["target_trust"].any()
+    assert np.isfinite(made[2]["target_cells"]).all()
     assert [bool(one["taught"]) for one in made] == [True, True, False]
 
 

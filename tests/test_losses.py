@@ -216,6 +216,84 @@ def test_low_precision_maps_are_summed_in_float32():
     assert found.item() == pytest.approx(wanted.item())
 
 
+# --- in the measure of OKS -----------------------------------------------------------------------------------------
+
+
+def scattered(count=40, seed=0):
+    """Maps (B, 2, 24, 24) with a hill within two cells of each joint, and what the loader says of the targets."""
+    rng = np.random.default_rng(seed)
+    codec = MoveNetCodec((96, 96), 2, subcell=True, offset_radius=2, vote_radius=1)
+    xy = rng.uniform(4, 92, (count, 2, 2)).astype(np.float32)
+    several = []
+    for joints in xy:
+        maps = codec.encode((joints + rng.normal(0, 2.5, (2, 2))).clip(0, 95)[None], np.full((1, 2), 2))
+        maps["regression"] = np.broadcast_to(0, maps["regression"].shape).astype(np.float32)
+        maps["offset"] = maps["offset"] + rng.normal(0, 0.2, maps["offset"].shape).astype(np.float32)
+        several.append(maps)
+    maps = {name: torch.from_numpy(np.stack([one[name] for one in several])) for name in MAPS}
+    told = {
+        "target_cells": torch.from_numpy(xy / 4),
+        "target_spread": torch.from_numpy(rng.uniform(0.5, 3, (count, 2)).astype(np.float32)),
+        "target_trust": torch.ones(count, 2),
+    }
+    return codec, xy, maps, told
+
+
+def test_the_oks_loss_reads_joints_as_the_decoder_does():
+    codec, xy, maps, told = scattered()
+    places = []  # the decoder is led to the true joints by its regression
+    for b in range(len(xy)):
+        one = {name: values[b].numpy().copy() for name, values in maps.items()}
+        one["center"][:] = 0
+        one["center"][0, 12, 12] = 1
+        one["regression"][:, :, 12, 12] = xy[b] / 4 - 12.5
+        places.append(codec.decode(one)[0])
+    error = np.linalg.norm(np.array(places) - xy, axis=2) / 4
+    wanted = 1 - np.exp(-(error**2) / (2 * told["target_spread"].numpy() ** 2))
+    assert 0.1 < wanted.mean() < 0.5
+    found, _ = Criterion({"oks": 1}, PAIR, vote_radius=1)(maps, told)
+    assert found.item() == pytest.approx(wanted.mean(), rel=0.01)  # the decoder breaks ties by distance
+
+
+def test_the_oks_loss_moves_votes_towards_the_joint():
+    _, _, maps, told = scattered()
+    maps = {name: maps[name].clone().requires_grad_() for name in ("heatmap", "offset")}
+    criterion = Criterion({"oks": 1}, PAIR, vote_radius=1)
+    before = criterion(maps, told)[0]
+    before.backward()
+    for name in maps:
+        moved = {**maps, name: (maps[name] - 20 * maps[name].grad).detach()}
+        assert criterion(moved, told)[0] < before - 0.001
+    assert (maps["heatmap"].grad != 0).flatten(2).sum(dim=2).max() <= 9
+    assert (maps["offset"].grad != 0).flatten(3).sum(dim=3).max() <= 9
+
+
+@pytest.mark.parametrize("radius", [0, 2])
+def test_the_oks_loss_of_nobody_of_the_untrusted_and_of_joints_outside_is_0(radius):
+    _, _, maps, told = scattered(count=3)
+    maps = {name: maps[name].clone().requires_grad_() for name in ("heatmap", "offset")}
+    told["target_cells"][0] = torch.nan
+    told["target_spread"][0] = torch.nan
+    told["target_trust"][1] = 0
+    told["target_cells"][2] = torch.tensor([[-0.1, 5], [5, 24.0]])
+    loss, _ = Criterion({"oks": 1}, PAIR, vote_radius=radius)(maps, told)
+    loss.backward()
+    assert loss.item() == 0
+    assert not maps["heatmap"].grad.any() and not maps["offset"].grad.any()
+
+
+def test_the_oks_loss_at_the_rim_and_on_an_empty_map_is_finite():
+    """An offset that is right has an OKS of 1, in a corner and without any score too."""
+    maps = {"heatmap": torch.zeros(1, 1, 8, 8, requires_grad=True), "offset": torch.zeros(1, 1, 2, 8, 8)}
+    columns = torch.arange(8.0)
+    maps["offset"][0, 0, 0], maps["offset"][0, 0, 1] = 0.25 - columns, 7.5 - columns[:, None]
+    told = {"target_cells": torch.tensor([[[0.25, 7.5]]]), "target_spread": torch.ones(1, 1), "target_trust": torch.ones(1, 1)}
+    loss, _ = Criterion({"oks": 1}, Skeleton("one", ("a",)), vote_radius=1)(maps, told)
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert torch.isfinite(maps["heatmap"].grad).all()
+
+
 # --- the sum -------------------------------------------------------------------------------------------------------
 
 

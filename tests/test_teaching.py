@@ -199,7 +199,7 @@ def scene(*persons, size=96, target=0):
     maps = build_codec(CODEC, (size, size), 3).encode(xy, np.where(np.isfinite(xy).all(axis=2), 2, 0))
     own = xy[target] if target >= 0 else np.full((3, 2), np.nan)
     box = [*(np.nanmin(own, axis=0) - 4), *(np.nanmax(own, axis=0) + 4)] if target >= 0 else [np.nan] * 4
-    told = {"heatmap": maps["heatmap"], "target_xy": own, "target_box": np.array(box)}
+    told = {"heatmap": maps["heatmap"], "target_cells": own / 4, "target_box": np.array(box) / 4}
     return picture, {name: torch.from_numpy(np.asarray(value, np.float32))[None] for name, value in told.items()}
 
 
@@ -258,12 +258,12 @@ def test_a_graph_that_looks_at_somebody_else_is_not_heard(colours):
     picture, told = scene(ONE)
     assert given(picture, told)["imitation_weight"].any()
     assert not given(torch.zeros_like(picture), told)["imitation_weight"].any()
-    moved = told | {"target_xy": told["target_xy"] + 16}
+    moved = told | {"target_cells": told["target_cells"] + 4}
     assert not given(picture, moved)["imitation_weight"].any()
     lost_one = picture.clone()
     lost_one[:, 2] = 0
     assert given(lost_one, told)["imitation_weight"].any()
-    outside = told | {"target_xy": told["target_xy"] - 1000}
+    outside = told | {"target_cells": told["target_cells"] - 250}
     assert not given(picture, outside)["imitation_weight"].any()
     picture, told = scene(ONE, target=-1)
     assert not given(picture, told)["imitation_weight"].any()

@@ -175,6 +175,53 @@ def imitation_loss(
     return sum(IMITATED[name] * part for name, part in parts.items())
 
 
+NEAR = 3
+"""Cells: how far from a joint's own cell the loss `oks` looks for the best one. A guess: what is farther off is the
+heatmap's business."""
+VOTE_FLOOR = 1e-6
+"""Added to the weight of every vote, so that there is a mean and a gradient where the heatmap is 0."""
+
+
+def oks_loss(maps: dict, targets: dict, *, vote_radius: int, **_) -> Tensor:
+    """1 - OKS of the target's joints as the decoder would read them (codecs/movenet.py) from the cells around the truth.
+
+    The best cell within NEAR of a joint's own is taken as it is, then the cells within vote_radius of it say where the
+    joint is, by their offsets and the square of their heatmaps, which both learn from the error in OKS's own measure:
+    most where it is one spread (2 sigma sqrt(area)), nothing where it is hopeless. OKS as a loss: Maji et al., YOLO-Pose,
+    CVPR workshops 2022, equation 5; on votes it is ours. Joints count by `target_trust`.
+    """
+    heatmap, offset = maps["heatmap"].float(), maps["offset"].float()  # (B, K, H, W), (B, K, 2, H, W)
+    height, width = heatmap.shape[-2:]
+    truth, spread = targets["target_cells"], targets["target_spread"]  # (B, K, 2), (B, K)
+    size = truth.new_tensor([width, height])
+    counts = ((truth >= 0) & (truth < size)).all(dim=2) & (spread > 0)  # NaN is neither
+    trust = targets["target_trust"] * counts
+    truth = torch.where(counts[..., None], truth, 0)
+    spread = torch.where(counts, spread, 1)
+
+    place, inside, _ = _cells_around(truth.long(), NEAR, width, height)
+    seen = heatmap.detach().flatten(2).gather(2, place).masked_fill(~inside, -1)
+    best = place.gather(2, seen.argmax(dim=2, keepdim=True))  # (B, K, 1)
+    best = torch.cat([best % width, best // width], dim=2)
+    place, inside, corner = _cells_around(best, vote_radius, width, height)
+    weight = (heatmap.flatten(2).gather(2, place) ** 2 + VOTE_FLOOR) * inside
+    votes = torch.stack([offset[:, :, axis].flatten(2).gather(2, place) for axis in (0, 1)], dim=3) + corner
+    found = (votes * weight[..., None]).sum(dim=2) / weight.sum(dim=2, keepdim=True)
+    error = ((found - truth) ** 2).sum(dim=2) / (2 * spread**2)
+    return ((1 - torch.exp(-error)) * trust).sum() / trust.sum().clamp_min(1.0)
+
+
+def _cells_around(cell: Tensor, reach: int, width: int, height: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The square of cells around (B, K, 2) cells (x, y): their numbers in a flat map, those outside the grid at its rim;
+    whether they are inside, both (B, K, S); and their corners (B, K, S, 2)."""
+    steps = torch.arange(-reach, reach + 1, device=cell.device)
+    down, across = torch.meshgrid(steps, steps, indexing="ij")
+    corner = cell[:, :, None] + torch.stack([across.flatten(), down.flatten()], dim=1)
+    x, y = corner.unbind(dim=3)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return y.clamp(0, height - 1) * width + x.clamp(0, width - 1), inside, corner
+
+
 LOSSES = {
     "heatmap": heatmap_loss,
     "center": center_loss,
@@ -183,6 +230,7 @@ LOSSES = {
     "bone": bone_loss,
     "distillation": distillation_loss,
     "imitation": imitation_loss,
+    "oks": oks_loss,
 }
 
 
@@ -195,7 +243,7 @@ class Criterion(nn.Module):
 
     weights: loss name -> weight, 0 leaves it out. form: a key of FORMS, for the heatmap and the centre. k: emphasis of
     peaks (article: 5 to 10; the focal ones have none). swap: emphasis of a joint's mirror twin, see `at_twins`.
-    joint_weights: joint name -> factor, 1 where not named.
+    joint_weights: joint name -> factor, 1 where not named. vote_radius: the codec's, for the loss `oks`.
     automatic: the sum is 0.5 / p^2 L + log(1 + p^2) over the losses L with learned p, which are this module's
     parameters; `weights` are where 0.5 / p^2 begins (Liebel and Koerner, Auxiliary Tasks in Multi-task Learning, 2018).
     Raises ValueError for unknown names or negative weights.
@@ -203,7 +251,7 @@ class Criterion(nn.Module):
 
     def __init__(
         self, weights: dict[str, float], skeleton: Skeleton, *, form: str = "mse", k: float = 7.0, swap: float = 0.0,
-        joint_weights: dict | None = None, automatic: bool = False,
+        joint_weights: dict | None = None, automatic: bool = False, vote_radius: int = 0,
     ):  # fmt: skip
         super().__init__()
         for name, weight in weights.items():
@@ -227,7 +275,10 @@ class Criterion(nn.Module):
             factors[skeleton.index(joint)] = float(factor)
         bones = torch.from_numpy(skeleton.bone_index())
         twins = torch.as_tensor(skeleton.flip_index())
-        self.options = {"form": form, "k": k, "swap": swap, "twins": twins, "joint_weights": factors, "bones": bones}
+        self.options = {
+            "form": form, "k": k, "swap": swap, "twins": twins, "joint_weights": factors, "bones": bones,
+            "vote_radius": vote_radius,
+        }  # fmt: skip
         begin = {name: nn.Parameter(torch.tensor(math.sqrt(0.5 / weight))) for name, weight in self.weights.items()}
         self.p = nn.ParameterDict(begin if automatic else {})
 

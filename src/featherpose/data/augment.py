@@ -27,6 +27,8 @@ from featherpose.geometry import (
     translation,
     warp,
 )
+from featherpose.pose import Pose
+from featherpose.runtime.smart_crop import smart_crop, whole_frame
 
 AREA_SIDE = 160
 """Pixels: the shorter side of the input that `joint_area` is counted at (the article's input)."""
@@ -34,6 +36,9 @@ AREA_SIDE = 160
 
 WHOLE_SCALE, WHOLE_SHIFT = (0.9, 1.15), 0.04
 """`whole_photo`: side of the square in longer sides of the photo, and how far its middle moves, in sides. A guess."""
+
+LOOK_SCALE, LOOK_SHIFT = (0.85, 1.2), 0.05
+"""`second_look`: the same in sides of the smart crop, for what a first look's errors make of it. A guess."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,10 @@ class Augmentation:
     whole_photo: float = 0.0
     """Probability of the whole photo padded to a square, as a first look shows it (`WHOLE_SCALE`, `WHOLE_SHIFT`): the
     photo's own target is wherever it stands, which crops around people never show."""
+    second_look: float = 0.0
+    """Probability of the smart crop that a second look is given (runtime/smart_crop.py), from the labelled joints, varied by
+    `LOOK_SCALE` and `LOOK_SHIFT`. It stands around the middle of the hips and is black outside the photo; where the joints
+    make no such crop it is the whole photo, as there."""
     background: float = 0.0
     """Probability of a part of the photo that touches nobody's box, where one is found; its targets say: nobody."""
 
@@ -129,7 +138,7 @@ class Augmentation:
 
 PROBABILITIES = (
     "flip", "rotate", "upside_down", "half_body", "other_target", "colour", "grey", "blur", "cutout", "drop_joints",
-    "paste_parts", "whole_photo", "background",
+    "paste_parts", "whole_photo", "second_look", "background",
 )  # fmt: skip
 """The fields of Augmentation that are probabilities."""
 
@@ -187,6 +196,10 @@ def _augmented(
         target = sample.target
         whole = replace(rules, crop_scale=WHOLE_SCALE, shift=WHOLE_SHIFT)
         matrix, flipped = draw_map(sample, -1, size_wh, whole, rng)
+    elif region is None and rules.second_look > 0 and rng.random() < rules.second_look:
+        target = sample.target
+        looks = replace(rules, crop_scale=LOOK_SCALE, shift=LOOK_SHIFT)
+        matrix, flipped = draw_map(sample, -1, size_wh, looks, rng, box=_second_look(sample))
     elif region is None:
         target = _choose_target(sample, rules, rng)
         matrix, flipped = draw_map(sample, target, size_wh, rules, rng)
@@ -240,6 +253,16 @@ def _move_boxes(matrix: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
 
 
+def _second_look(sample: Sample) -> np.ndarray:
+    """(4,) photo pixels: the smart crop of the target's labelled joints; the whole frame without a target."""
+    if sample.target < 0:
+        return whole_frame(sample.size_wh)
+    labelled = sample.visibility[sample.target] > 0
+    xy = np.where(labelled[:, None], sample.xy[sample.target], 0)
+    pose = Pose(xy, labelled, sample.skeleton)
+    return smart_crop(pose, sample.size_wh)
+
+
 def _choose_target(sample: Sample, rules: Augmentation, rng: np.random.Generator) -> int:
     if sample.target < 0 or rng.random() >= rules.other_target:
         return sample.target
@@ -250,12 +273,16 @@ def _choose_target(sample: Sample, rules: Augmentation, rng: np.random.Generator
 
 
 def draw_map(
-    sample: Sample, target: int, size_wh: tuple[int, int], rules: Augmentation, rng: np.random.Generator
-) -> tuple[np.ndarray, bool]:
-    """One affine map from photo pixels to input pixels around a person (-1: the photo's middle), and whether it mirrors."""
+    sample: Sample, target: int, size_wh: tuple[int, int], rules: Augmentation, rng: np.random.Generator, *,
+    box: np.ndarray | None = None,
+) -> tuple[np.ndarray, bool]:  # fmt: skip
+    """One affine map from photo pixels to input pixels around a person, and whether it mirrors.
+
+    target: -1 for what `box` is, (4,) x1, y1, x2, y2 in photo pixels, or the whole photo without one.
+    """
     whole = True
     if target < 0:
-        box = np.array([0, 0, *sample.size_wh], np.float64)
+        box = np.array([0, 0, *sample.size_wh], np.float64) if box is None else box
     else:
         box = replace(sample, target=target).target_box()
         if rng.random() < rules.half_body:

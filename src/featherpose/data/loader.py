@@ -19,6 +19,7 @@ from featherpose.data.augment import Augmentation, augment, augment_choices
 from featherpose.data.balance import balanced_weights, draw_weighted, group_poses
 from featherpose.data.limbs import LimbBank, build_bank
 from featherpose.data.sample import Sample
+from featherpose.metrics.oks import box_area
 from featherpose.runtime.photos import read_photo
 
 KEEP_BYTES = 4 * 10**9
@@ -114,7 +115,7 @@ def make_example(
     return {
         "image": picture,
         "taught": np.bool_(parts[part].taught),
-        **_target(moved),
+        **_target(sample, moved, codec.stride),
         **codec.encode(
             moved.xy,
             moved.visibility,
@@ -127,14 +128,28 @@ def make_example(
     }
 
 
-def _target(sample: Sample) -> dict[str, np.ndarray]:
-    """`target_xy` (K, 2) and `target_box` (4,) of the person a picture was cut around, NaN where there is none."""
-    if sample.target < 0:
-        joints = len(sample.skeleton)
-        return {"target_xy": np.full((joints, 2), np.nan, np.float32), "target_box": np.full(4, np.nan, np.float32)}
-    labelled = sample.visibility[sample.target] > 0
-    xy = np.where(labelled[:, None], sample.xy[sample.target], np.nan)
-    return {"target_xy": xy.astype(np.float32), "target_box": sample.target_box().astype(np.float32)}
+def _target(sample: Sample, moved: Sample, stride: int) -> dict[str, np.ndarray]:
+    """The person a picture was cut around, float32, lengths in cells of the grid; NaN where there is none.
+
+    `target_cells` (K, 2): the labelled joints. `target_box` (4,): as `Sample.target_box`. `target_spread` (K,): the error
+    at which a joint's OKS has fallen to exp(-1/2). `target_trust` (K,): how far each label counts, 0 where there is none.
+    """
+    joints, target = len(moved.skeleton), moved.target
+    if target < 0:
+        shapes = {"target_cells": (joints, 2), "target_box": (4,), "target_spread": (joints,)}
+        nothing = {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
+        return {**nothing, "target_trust": np.zeros(joints, np.float32)}
+    labelled = moved.visibility[target] > 0
+    # Of the box before it was turned, which would widen it.
+    grown = moved.area[target] / sample.area[target] if sample.area[target] > 0 else np.nan
+    side = np.sqrt(box_area(sample.box_xyxy[[target]])[0] * grown)
+    facts = {
+        "target_cells": np.where(labelled[:, None], moved.xy[target], np.nan) / stride,
+        "target_box": moved.target_box() / stride,
+        "target_spread": 2 * np.array(moved.skeleton.sigmas) * side / stride,
+        "target_trust": labelled * (1.0 if moved.weight is None else moved.weight[target]),
+    }
+    return {name: value.astype(np.float32) for name, value in facts.items()}
 
 
 def collate(examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -28,6 +28,7 @@ LATER = {
     "loss.automatic": False,
     "losses.distillation": 0,
     "losses.imitation": 0,
+    "losses.oks": 0,
     "augment.drop_joints": 0.0,
     "augment.drop_size": [0.06, 0.2],
     "augment.paste_parts": 0.0,
@@ -35,6 +36,7 @@ LATER = {
     "augment.joint_area": [0.0, 0.0],
     "augment.joint_area_mode": 0.0,
     "augment.whole_photo": 0.0,
+    "augment.second_look": 0.0,
     "augment.background": 0.0,
     "data.balance": 0.0,
     "data.taught": True,
@@ -315,9 +317,10 @@ def _check_network(recipe: Recipe) -> None:
     from featherpose.systems import build_network
 
     skeleton = load_skeleton(recipe.model.skeleton)
-    Criterion(recipe.losses, skeleton, **recipe.loss)
     facts, size = recipe.model.network, recipe.input_size
-    targets = build_codec(recipe.model.codec, size, len(skeleton)).encode(
+    codec = build_codec(recipe.model.codec, size, len(skeleton))
+    Criterion(recipe.losses, skeleton, vote_radius=codec.vote_radius, **recipe.loss)
+    targets = codec.encode(
         np.zeros((0, len(skeleton), 2), np.float32), np.zeros((0, len(skeleton)), np.int8)
     )
     with torch.device("meta"):  # shapes alone

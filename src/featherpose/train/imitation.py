@@ -97,14 +97,13 @@ class GraphTeacher:
         """See `make_teacher`."""
         self.graph = HeatmapTeacher(path, skeleton=skeleton, threads=1, flip=False, bf16=amp == "bf16")
         own = build_codec(codec, input_size, len(skeleton))
-        self.stride = own.stride
         self.sigma = float(np.clip(own.sigma_scale * max(own.grid) / CROP_MARGIN, *own.sigma_range))
 
     @torch.no_grad()
     def __call__(self, image: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """`imitation_heatmap` and `imitation_weight` (B, K, H, W), float32, for pictures (B, 3, H, W) RGB, 0..255.
 
-        targets: `heatmap` (B, K, H, W), and `target_xy` (B, K, 2) and `target_box` (B, 4) in input pixels, NaN where
+        targets: `heatmap` (B, K, H, W), and `target_cells` (B, K, 2) and `target_box` (B, 4) in cells, NaN where
         there is none. The weight is 1 around the target's box, but 0 where somebody else's joint of the kind is
         labelled, and everywhere where the teacher seems to look at somebody else.
         """
@@ -126,14 +125,14 @@ class GraphTeacher:
 
     def _weight(self, heatmap: Tensor, targets: dict[str, Tensor]) -> Tensor:
         height, width = heatmap.shape[-2:]
-        joints = targets["target_xy"] / self.stride  # (B, K, 2) cells
+        joints = targets["target_cells"]  # (B, K, 2)
         rows = (torch.arange(height, device=heatmap.device) + 0.5)[:, None]
         columns = (torch.arange(width, device=heatmap.device) + 0.5)[None]
         x, y = joints[..., 0, None, None], joints[..., 1, None, None]
         own = (columns - x) ** 2 + (rows - y) ** 2 <= (3 * self.sigma + 1) ** 2  # NaN is far from everything
         others = (targets["heatmap"] >= FROM) & ~own
 
-        box = targets["target_box"] / self.stride
+        box = targets["target_box"]
         more = BEYOND * (box[:, 2:] - box[:, :2]).amax(dim=1).nan_to_num()
         x1, y1, x2, y2 = (v[:, None, None] for v in (*(box[:, :2] - more[:, None]).T, *(box[:, 2:] + more[:, None]).T))
         around = (columns >= x1) & (columns <= x2) & (rows >= y1) & (rows <= y2)  # (B, H, W)

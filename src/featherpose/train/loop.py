@@ -129,7 +129,9 @@ class Run:
         """Reads the data and builds everything; nothing is written. resume: from the folder's checkpoint."""
         self.recipe, self.folder, self.process, self.report = recipe, folder, process, report
         self.skeleton = load_skeleton(recipe.model.skeleton)
-        self.criterion = Criterion(recipe.losses, self.skeleton, **recipe.loss).to(process.device)
+        codec = build_codec(recipe.model.codec, recipe.input_size, len(self.skeleton))
+        self.criterion = Criterion(recipe.losses, self.skeleton, vote_radius=codec.vote_radius, **recipe.loss)
+        self.criterion.to(process.device)
         self.photos = Photos(keep=recipe.train.keep_photos)
         self.problems: dict[str, int] = {}
         self.parts = [
