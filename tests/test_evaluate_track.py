@@ -64,6 +64,11 @@ def test_calmness_takes_still_clips_for_jitter_and_the_others_for_lag():
     assert figures["lag_ms"] == pytest.approx(2000 / 30, abs=4)
     # noise of 1 px in x and y: the second difference has variance 6, over .0333^4, in both
     assert figures["jitter_px_s2"] == pytest.approx(math.sqrt(12) * 900, rel=0.1)
+    wild = still + 100 * (shaken - still)
+    several = calmness([track("still-1", shaken, still), track("still-2", shaken, still), track("still-3", wild, still)])
+    assert several["jitter_median"] == figures["jitter_body_s2"] == figures["jitter_median"]
+    assert several["jitter_body_s2"] > 30 * several["jitter_median"]
+    assert math.isnan(calmness([track("walk-1", late, moving)])["jitter_median"])
 
 
 def test_figures_as_cells_and_as_json():

@@ -106,7 +106,7 @@ def calmness(tracks: Sequence[Track]) -> dict[str, float]:
     """Jitter and lag over many tracks, NaN where none tells: clips named "still" give jitter, the others lag.
 
     jitter_px_s2, jitter_body_s2, spread: see metrics.tracking.jitter; means over clips, joints above a score of .2 in all
-    frames. lag_ms, moving_error (body sizes): see metrics.tracking.lag; frames in which the track is on the target.
+    frames. jitter_median: the median of the clips' jitter_body_s2, which one lost target does not decide. lag_ms, moving_error (body sizes): see metrics.tracking.lag; frames in which the track is on the target.
     """
     shaken, late = [], []
     for track in tracks:
@@ -124,6 +124,7 @@ def calmness(tracks: Sequence[Track]) -> dict[str, float]:
     return {
         "jitter_px_s2": _mean([row["px_s2"] for row in shaken]),
         "jitter_body_s2": _mean([row["body_s2"] for row in shaken]),
+        "jitter_median": float(np.median([row["body_s2"] for row in shaken])) if shaken else float("nan"),
         "spread": _mean([row["spread"] for row in shaken]),
         "lag_ms": 1000 * _mean([row["seconds"] for row in late]),
         "moving_error": _mean([row["error"] for row in late]),
@@ -140,8 +141,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 COLUMNS = (
-    "AR", "wrong", "switches", "reacquire", "missed", "stranger", "false_alarm", "jitter_px_s2", "jitter_body_s2", "lag_ms",
-    "moving_error",
+    "AR", "wrong", "switches", "reacquire", "missed", "stranger", "false_alarm", "jitter_px_s2", "jitter_body_s2",
+    "jitter_median", "lag_ms", "moving_error",
 )  # fmt: skip
 """What a table shows, in this order."""
 _SHARES = ("wrong", "missed", "stranger", "false_alarm", "moving_error")
