@@ -255,6 +255,20 @@ def test_the_oks_loss_reads_joints_as_the_decoder_does():
     assert found.item() == pytest.approx(wanted.mean(), rel=0.01)  # the decoder breaks ties by distance
 
 
+def test_the_oks_of_a_person_is_the_mean_over_trusted_joints_and_people_count_alike():
+    """One person with one joint that is lost (OKS 0), one with two: .1 of a person's trust on the one that is right."""
+    right = {"heatmap": torch.zeros(3, 2, 8, 8), "offset": torch.full((3, 2, 2, 8, 8), 0.5)}
+    right["heatmap"][:, :, 4, 4] = 1
+    told = {
+        "target_cells": torch.full((3, 2, 2), 4.5),
+        "target_spread": torch.full((3, 2), 0.01),
+        "target_trust": torch.tensor([[1, 0], [0.9, 0.1], [0, 0.5]]),
+    }
+    told["target_cells"][:2, 0] += 3  # far from what any cell says
+    loss, _ = Criterion({"oks": 1}, PAIR)(right, told)
+    assert loss.item() == pytest.approx((1 * 1 + 0.9 * 0.9 + 0.5 * 0) / (1 + 0.9 + 0.5), abs=1e-3)
+
+
 def test_the_oks_loss_moves_votes_towards_the_joint():
     _, _, maps, told = scattered()
     maps = {name: maps[name].clone().requires_grad_() for name in ("heatmap", "offset")}

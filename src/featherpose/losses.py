@@ -188,7 +188,8 @@ def oks_loss(maps: dict, targets: dict, *, vote_radius: int, **_) -> Tensor:
     The best cell within NEAR of a joint's own is taken as it is, then the cells within vote_radius of it say where the
     joint is, by their offsets and the square of their heatmaps, which both learn from the error in OKS's own measure:
     most where it is one spread (2 sigma sqrt(area)), nothing where it is hopeless. OKS as a loss: Maji et al., YOLO-Pose,
-    CVPR workshops 2022, equation 5; on votes it is ours. Joints count by `target_trust`.
+    CVPR workshops 2022, equation 5; on votes it is ours. Within a person joints count by `target_trust`, people by the
+    most of theirs.
     """
     heatmap, offset = maps["heatmap"].float(), maps["offset"].float()  # (B, K, H, W), (B, K, 2, H, W)
     height, width = heatmap.shape[-2:]
@@ -207,8 +208,10 @@ def oks_loss(maps: dict, targets: dict, *, vote_radius: int, **_) -> Tensor:
     weight = (heatmap.flatten(2).gather(2, place) ** 2 + VOTE_FLOOR) * inside
     votes = torch.stack([offset[:, :, axis].flatten(2).gather(2, place) for axis in (0, 1)], dim=3) + corner
     found = (votes * weight[..., None]).sum(dim=2) / weight.sum(dim=2, keepdim=True)
-    error = ((found - truth) ** 2).sum(dim=2) / (2 * spread**2)
-    return ((1 - torch.exp(-error)) * trust).sum() / trust.sum().clamp_min(1.0)
+    lost = 1 - torch.exp(-((found - truth) ** 2).sum(dim=2) / (2 * spread**2))
+    of_person = (lost * trust).sum(dim=1) / trust.sum(dim=1).clamp_min(1e-6)  # (B,)
+    surest = trust.amax(dim=1)  # one joint that stands makes the person stand
+    return (of_person * surest).sum() / surest.sum().clamp_min(1.0)
 
 
 def _cells_around(cell: Tensor, reach: int, width: int, height: int) -> tuple[Tensor, Tensor, Tensor]:
