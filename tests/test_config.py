@@ -305,6 +305,14 @@ def test_an_override_of_a_stage_that_the_recipe_leaves_to_the_default(task, tmp_
         read_recipe(path, ["stage.0.epochs=3"])
 
 
+def test_the_oks_loss_and_decoding_by_the_top_of_the_heatmap_exclude_each_other(task):
+    dark = ["model.codec.refine=dark", "model.codec.subcell=true"]
+    with pytest.raises(ValueError, match=r"losses\.oks trains the offsets.*refine = 'dark' reads none"):
+        read_recipe(task, ["losses.oks=1", *dark])
+    assert read_recipe(task, ["losses.oks=1"]).losses["oks"] == 1
+    assert read_recipe(task, dark).losses
+
+
 def test_bones_are_needed_for_their_loss(task, tmp_path):
     path = edited(task, tmp_path, 'name = "tiny"', 'name = "other"')
     facts = json.loads((tmp_path / "three.json").read_text())

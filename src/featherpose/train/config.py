@@ -245,6 +245,11 @@ class Recipe:
             raise ValueError("losses.imitation has no photos to learn from: every data.taught is false")
         if self.model.teacher and not self.losses.get("imitation"):
             raise ValueError("model.teacher would teach nothing: give losses.imitation a weight, 1 say, or leave it out")
+        if self.losses.get("oks") and self.model.codec.get("refine") == "dark":
+            raise ValueError(
+                "losses.oks trains the offsets that decoding reads, but model.codec.refine = 'dark' reads none; "
+                "leave one of the two out"
+            )
         if self.losses.get("bone") and not skeleton.bones:
             raise ValueError(f"losses.bone needs bones, but skeleton '{skeleton.name}' has none; leave the loss out")
 
