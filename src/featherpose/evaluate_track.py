@@ -106,7 +106,8 @@ def calmness(tracks: Sequence[Track]) -> dict[str, float]:
     """Jitter and lag over many tracks, NaN where none tells: clips named "still" give jitter, the others lag.
 
     jitter_px_s2, jitter_body_s2, spread: see metrics.tracking.jitter; means over clips, joints above a score of .2 in all
-    frames. jitter_median: the median of the clips' jitter_body_s2, which one lost target does not decide. lag_ms, moving_error (body sizes): see metrics.tracking.lag; frames in which the track is on the target.
+    frames. jitter_median: the median of the clips' jitter_body_s2, which one lost target does not decide.
+    lag_ms, moving_error (body sizes): see metrics.tracking.lag; frames in which the track is on the target.
     """
     shaken, late = [], []
     for track in tracks:
