@@ -4,7 +4,7 @@
 
 Writes into src/featherpose/weights: NAME.onnx (8 bits), NAME-float.onnx (its twin for browsers and GPUs) and
 NAME.safetensors (to train on from), both with float16 weights, NAME.md (the card) and index.json; the figures go to
-results/ by `featherpose evaluate`. Weights of 7 bits keep x86 processors without VNNI from overflowing.
+results/ by `featherpose evaluate`.
 """
 
 from __future__ import annotations

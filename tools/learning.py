@@ -3,7 +3,7 @@
     python tools/learning.py lite runs/lite-3 runs/lite-4 runs/lite --before 601000
 
 writes the points of `lite` into results/learning.json and draws every model's into docs/learning.png. A run counts as far as
-its last validation or logged step; --before: photos seen before the first of them.
+its last logged step; --before: photos seen before the first of them.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ NEAR = 3
 """Cells: how far from a joint's own cell the loss `oks` looks for the best one. A guess: what is farther off is the
 heatmap's business."""
 VOTE_FLOOR = 1e-6
-"""Added to the weight of every vote, so that there is a mean and a gradient where the heatmap is 0."""
+"""Added to the weight of every vote: more than the decoder adds, so that gradients stay small where the heatmap is near 0."""
 
 
 def oks_loss(maps: dict, targets: dict, *, vote_radius: int, **_) -> Tensor:
