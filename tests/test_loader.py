@@ -118,7 +118,8 @@ def test_a_batch_is_pictures_and_targets(samples):
     assert batch["center"].shape == (3, 1, 8, 8)
     assert batch["regression"].shape == (3, 2, 2, 8, 8)
     maps = CODEC.encode(np.zeros((0, 2, 2)), np.zeros((0, 2)))
-    assert set(batch) == {"image", "taught", "target_cells", "target_box", "target_spread", "target_trust", *maps}
+    told = {f"target_{fact}" for fact in ("cells", "middle", "box", "spread", "trust")}
+    assert set(batch) == {"image", "taught", *told, *maps}
 
 
 def test_targets_belong_to_their_pictures(samples):
@@ -136,6 +137,24 @@ def test_targets_belong_to_their_pictures(samples):
         assert 4 * batch["target_cells"][b] == pytest.approx(expected, abs=1e-3)
         moved = (np.array([x1, y1, x2, y2]) - [(x1 + x2) / 2, (y1 + y2) / 2] * 2) * 32 / side + 16
         assert 4 * batch["target_box"][b] == pytest.approx(moved, abs=1e-3)
+
+
+@pytest.mark.parametrize("center", ["box", "mean"])
+def test_the_middle_of_a_target_is_where_its_center_is_drawn(samples, center):
+    """Of the joints in the picture: the crop is so narrow that it may lose some."""
+    codec = replace(CODEC, center=center, subcell=True, sigma_range=(2.0, 2.0))
+    rules = replace(NO_AUGMENTATION, crop_scale=(0.6, 1.0), shift=0.3)
+    middles = 0
+    for position in range(20):
+        part = [Part(samples[:1])]
+        made = make_example(part, Photos(), codec, rules, part=0, index=0, seed=3, epoch=0, position=position)
+        if np.isnan(made["target_middle"]).any():
+            assert not made["center"].any()
+        else:
+            row, column = divmod(int(made["center"].argmax()), 8)
+            assert made["target_middle"] == pytest.approx([column + 0.5, row + 0.5], abs=0.5 + 1e-6)
+            middles += 1
+    assert middles > 5
 
 
 @pytest.mark.parametrize("turned", [0, 1])
@@ -169,7 +188,7 @@ def test_unlabelled_joints_and_pictures_without_a_target_are_nan(samples):
     ]
     assert np.isnan(made[0]["target_cells"]).tolist() == [[False, False], [True, True]]
     assert made[0]["target_trust"].tolist() == [1, 0]
-    assert all(np.isnan(made[1][f"target_{name}"]).all() for name in ("cells", "box", "spread"))
+    assert all(np.isnan(made[1][f"target_{name}"]).all() for name in ("cells", "middle", "box", "spread"))
     assert not made[1]["target_trust"].any()
     assert np.isfinite(made[2]["target_cells"]).all()
     assert [bool(one["taught"]) for one in made] == [True, True, False]

@@ -451,3 +451,97 @@ def test_weights_are_not_learned_unless_asked():
 def test_impossible_losses_are_refused(weights, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         Criterion(weights, COCO17, **options)
+
+
+# --- the choices of decoding ------------------------------------------------------------------------------------------
+
+
+def crowded(count=8, seed=3):
+    """Maps of two people in each picture, the second of whom decoding would take, and the targets: the first ones."""
+    rng = np.random.default_rng(seed)
+    codec = MoveNetCodec((96, 96), 2, subcell=True, offset_radius=2, vote_radius=1, center_sigma=1.0, softening=4.0)
+    maps, told = [], {"cells": [], "middle": [], "box": []}
+    for _ in range(count):
+        middle = np.array([30, 30]) + rng.uniform(-6, 6, 2)
+        target = np.stack([middle - 12, middle + 12]) + rng.uniform(-3, 3, (2, 2))
+        other = target + 36
+        both = np.stack([target, other]).astype(np.float32)
+        one = codec.encode(both, np.full((2, 2), 2))
+        seen = codec.encode(both[1:], np.full((1, 2), 2))
+        for name in ("heatmap", "center"):  # of the second person twice what there is of the first
+            one[name] = (0.2 + 0.6 * seen[name] + 0.2 * one[name]).astype(np.float32) - 0.19
+        maps.append({name: one[name] for name in MAPS})
+        told["cells"].append(target / 4)
+        told["middle"].append(codec.middle(target / 4))
+        told["box"].append(np.concatenate([target.min(axis=0), target.max(axis=0)]) / 4)
+    maps = {name: torch.from_numpy(np.stack([one[name] for one in maps])) for name in MAPS}
+    told = {f"target_{name}": torch.from_numpy(np.stack(values).astype(np.float32)) for name, values in told.items()}
+    told["target_spread"], told["target_trust"] = torch.full((count, 2), 0.6), torch.ones(count, 2)
+    return codec, maps, told
+
+
+def right_joints(codec, maps, told):
+    """Share of pictures whose two decoded joints are within a cell of the target's."""
+    xy, _, _ = codec.decode_batch({name: values.detach().numpy() for name, values in maps.items()})
+    return (np.linalg.norm(xy / 4 - told["target_cells"].numpy(), axis=2) < 1).all(axis=1).mean()
+
+
+def test_both_choices_lead_decoding_from_a_stranger_to_the_target():
+    codec, maps, told = crowded()
+    assert right_joints(codec, maps, told) == 0
+    criterion = Criterion({"joint_choice": 1, "person_choice": 1}, PAIR, softening=codec.softening)
+    maps = {name: values.clone().requires_grad_() for name, values in maps.items()}
+    first = None
+    for _ in range(60):
+        loss, _ = criterion(maps, told)
+        first = loss.item() if first is None else first
+        grads = dict(zip(maps, torch.autograd.grad(loss, list(maps.values()), allow_unused=True), strict=True))
+        assert grads.pop("offset") is None
+        maps = {n: (v - 2 * grads[n]).detach().requires_grad_() if n in grads else v for n, v in maps.items()}
+    assert right_joints(codec, maps, told) == 1
+    assert loss.item() < first / 4
+
+
+def test_the_choice_of_a_joint_by_hand():
+    """Two hills of one cell, of .8 and .4, 1 and 5 cells from where the regression expects the joint; softening 2."""
+    maps = {"heatmap": torch.zeros(1, 1, 12, 12), "regression": torch.zeros(1, 1, 2, 12, 12)}
+    maps["heatmap"][0, 0, 6, 5], maps["heatmap"][0, 0, 6, 11] = 0.4, 0.8
+    maps["regression"][0, 0, :, 3, 2] = torch.tensor([4.0, 3.0])  # from cell (2, 3) to (6, 6)
+    told = {
+        "target_cells": torch.tensor([[[5.5, 6.5]]]), "target_middle": torch.tensor([[2.9, 3.1]]),
+        "target_spread": torch.full((1, 1), 0.1), "target_trust": torch.ones(1, 1),
+    }  # fmt: skip
+    loss, _ = Criterion({"joint_choice": 1}, Skeleton("one", ("a",)), softening=2)(maps, told)
+    right, wrong = (0.4 / 3) ** 4, (0.8 / 7) ** 4
+    chance = right / (right + wrong)
+    assert loss.item() == pytest.approx(-np.log((chance + 0.05) / 1.05), abs=1e-4)
+
+
+def test_the_choice_of_a_person_by_hand():
+    """The target's middle has .3, 1 cell from the picture's middle; somebody 5 cells from it has .9; softening 1."""
+    maps = {"center": torch.zeros(1, 1, 12, 12)}
+    maps["center"][0, 0, 6, 5], maps["center"][0, 0, 6, 11] = 0.3, 0.9
+    told = {
+        "target_middle": torch.tensor([[5.5, 6.5]]),
+        "target_box": torch.tensor([[4.0, 4, 7, 9]]),
+        "target_trust": torch.ones(1, 1),
+    }
+    loss, _ = Criterion({"person_choice": 1}, Skeleton("one", ("a",)), softening=1)(maps, told)
+    right, wrong = (0.3 / 2) ** 4, (0.9 / 6) ** 4
+    assert loss.item() == pytest.approx(-np.log((right / (right + wrong) + 0.05) / 1.05), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["joint_choice", "person_choice"])
+def test_a_choice_without_a_target_costs_nothing(name):
+    codec, maps, told = crowded(count=3)
+    maps = {key: values.requires_grad_() for key, values in maps.items()}
+    for key in ("target_cells", "target_middle", "target_box", "target_spread"):
+        told[key][0] = torch.nan
+    told["target_trust"][:2] = 0
+    told["target_trust"][2] = 0 if name == "person_choice" else 1
+    told["target_cells"][2] = torch.tensor([[-0.1, 5], [5, 24.0]])  # outside, so that no joint is in the picture
+    told["target_middle"][2] = torch.nan
+    loss, _ = Criterion({name: 1}, PAIR, softening=codec.softening)(maps, told)
+    loss.backward()
+    assert loss.item() == 0
+    assert not any(values.grad.any() for values in maps.values() if values.grad is not None)

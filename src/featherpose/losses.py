@@ -193,12 +193,7 @@ def oks_loss(maps: dict, targets: dict, *, vote_radius: int, **_) -> Tensor:
     """
     heatmap, offset = maps["heatmap"].float(), maps["offset"].float()  # (B, K, H, W), (B, K, 2, H, W)
     height, width = heatmap.shape[-2:]
-    truth, spread = targets["target_cells"], targets["target_spread"]  # (B, K, 2), (B, K)
-    size = truth.new_tensor([width, height])
-    counts = ((truth >= 0) & (truth < size)).all(dim=2) & (spread > 0)  # NaN is neither
-    trust = targets["target_trust"] * counts
-    truth = torch.where(counts[..., None], truth, 0)
-    spread = torch.where(counts, spread, 1)
+    truth, spread, trust = _target_joints(targets, width, height)
 
     place, inside, _ = _cells_around(truth.long(), NEAR, width, height)
     seen = heatmap.detach().flatten(2).gather(2, place).masked_fill(~inside, -1)
@@ -209,6 +204,86 @@ def oks_loss(maps: dict, targets: dict, *, vote_radius: int, **_) -> Tensor:
     votes = torch.stack([offset[:, :, axis].flatten(2).gather(2, place) for axis in (0, 1)], dim=3) + corner
     found = (votes * weight[..., None]).sum(dim=2) / weight.sum(dim=2, keepdim=True)
     lost = 1 - torch.exp(-((found - truth) ** 2).sum(dim=2) / (2 * spread**2))
+    return _mean_over_people(lost, trust)
+
+
+CHOICE_SHARPNESS = 4.0
+"""The maximum of a map is relaxed to a softmax: its values to this power, over their sum. A guess: at 4 a second hill
+that is half as high still has 1 part in 16, and 2000 cells of .02 have together 1 in 1000 of one cell of .5."""
+CHOICE_FLOOR = 0.05
+"""Added to the chance of the right place, so that the hopeless and the wrongly labelled do not pull the most."""
+CHOICE_REACH = 1.5
+"""Cells around the truth that are as right as the truth: the last pixels are the business of `oks`."""
+
+
+def _missed(score: Tensor, place: Tensor, reach: float, spread: Tensor) -> Tensor:
+    """-log of the chance that a softmax over the logarithms of scores (..., H, W) chooses a cell near `place` (..., 2).
+
+    place: cells, continuous. A cell is right within `reach` cells, beyond it as exp(-d^2 / (2 spread^2)); spread: (...).
+    From 0 to -log(CHOICE_FLOOR / (1 + CHOICE_FLOOR)).
+    """
+    height, width = score.shape[-2:]
+    away = (_distance(place - 0.5, width, height) - reach).clamp_min(0) / spread[..., None, None]
+    chance = torch.log_softmax((CHOICE_SHARPNESS * score).flatten(-2), dim=-1)
+    right = (chance - 0.5 * away.flatten(-2) ** 2).logsumexp(dim=-1).exp()
+    return -((right + CHOICE_FLOOR) / (1 + CHOICE_FLOOR)).log()
+
+
+def _distance(point: Tensor, width: int, height: int) -> Tensor:
+    """(..., H, W) distances of the cells of a grid from points (..., 2) in cell indices."""
+    columns, rows = (torch.arange(n, device=point.device, dtype=point.dtype) for n in (width, height))
+    dx, dy = columns - point[..., :1], rows - point[..., 1:]  # (..., W), (..., H)
+    return (dx[..., None, :] ** 2 + dy[..., :, None] ** 2 + 1e-6).sqrt()  # with a gradient at 0
+
+
+def joint_choice_loss(maps: dict, targets: dict, *, softening: float, **_) -> Tensor:
+    """-log of the chance that decoding takes each joint of the target where it is, and not its twin or a neighbour's.
+
+    Decoding takes the maximum of the heatmap over the distance from where the regression of the person's middle expects the
+    joint, plus `softening`; here it is a softmax, so that heatmap and regression learn from every place that competes. The
+    MSE asks each cell for its own value and does not know which of two hills wins. People and joints count as in `oks_loss`.
+    Ours; a soft maximum over a heatmap as the loss of a joint: Nibali et al., Numerical Coordinate Regression, 2018.
+    """
+    heatmap = maps["heatmap"].float()
+    height, width = heatmap.shape[-2:]
+    truth, spread, trust = _target_joints(targets, width, height)
+    cell = targets["target_middle"].nan_to_num().floor().long()  # (B, 2), in the grid as its joints are
+    here = (cell[:, 1] * width + cell[:, 0])[:, None, None, None].expand(*maps["regression"].shape[:3], 1)
+    expected = maps["regression"].float().flatten(3).gather(3, here)[..., 0] + cell[:, None]  # (B, K, 2) cell indices
+    score = heatmap.clamp_min(CLAMP).log() - (_distance(expected, width, height) + softening).log()
+    lost = _missed(score, truth, CHOICE_REACH, spread.clamp_min(1))
+    return _mean_over_people(lost, trust)
+
+
+def person_choice_loss(maps: dict, targets: dict, *, softening: float, **_) -> Tensor:
+    """-log of the chance that decoding takes the middle of the target, and not of somebody else in the picture.
+
+    As `joint_choice_loss`, for the maximum of the centre over the distance from the middle of the picture, plus `softening`.
+    Right are the cells within CHOICE_REACH of the target's middle, and beyond it within about a tenth of its box's side.
+    """
+    center = maps["center"].float()[:, 0]  # (B, H, W)
+    height, width = center.shape[-2:]
+    known = targets["target_middle"].isfinite().all(dim=1)
+    trust = targets["target_trust"].amax(dim=1) * known  # (B,)
+    middle = torch.where(known[:, None], targets["target_middle"], 0)
+    low, high = targets["target_box"].nan_to_num().split(2, dim=1)
+    spread = (0.1 * (high - low).clamp_min(0).prod(dim=1).sqrt()).clamp_min(1)
+    focus = center.new_tensor([width / 2, height / 2])
+    score = center.clamp_min(CLAMP).log() - (_distance(focus, width, height) + softening).log()
+    lost = _missed(score, middle, CHOICE_REACH, spread)
+    return (lost * trust).sum() / trust.sum().clamp_min(1.0)
+
+
+def _target_joints(targets: dict, width: int, height: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The target's joints (B, K, 2), their spread and trust (B, K); trust 0, and numbers, for those not in the grid."""
+    truth, spread = targets["target_cells"], targets["target_spread"]
+    size = truth.new_tensor([width, height])
+    counts = ((truth >= 0) & (truth < size)).all(dim=2) & (spread > 0)  # NaN is neither
+    return torch.where(counts[..., None], truth, 0), torch.where(counts, spread, 1), targets["target_trust"] * counts
+
+
+def _mean_over_people(lost: Tensor, trust: Tensor) -> Tensor:
+    """The mean over people, who count by the most of their trust, of the mean over joints, both (B, K)."""
     of_person = (lost * trust).sum(dim=1) / trust.sum(dim=1).clamp_min(1e-6)  # (B,)
     surest = trust.amax(dim=1)  # one joint that stands makes the person stand
     return (of_person * surest).sum() / surest.sum().clamp_min(1.0)
@@ -234,6 +309,8 @@ LOSSES = {
     "distillation": distillation_loss,
     "imitation": imitation_loss,
     "oks": oks_loss,
+    "joint_choice": joint_choice_loss,
+    "person_choice": person_choice_loss,
 }
 
 
@@ -246,7 +323,8 @@ class Criterion(nn.Module):
 
     weights: loss name -> weight, 0 leaves it out. form: a key of FORMS, for the heatmap and the centre. k: emphasis of
     peaks (article: 5 to 10; the focal ones have none). swap: emphasis of a joint's mirror twin, see `at_twins`.
-    joint_weights: joint name -> factor, 1 where not named. vote_radius: the codec's, for the loss `oks`.
+    joint_weights: joint name -> factor, 1 where not named. vote_radius, softening: the codec's, for `oks` and for
+    the choices.
     automatic: the sum is 0.5 / p^2 L + log(1 + p^2) over the losses L with learned p, which are this module's
     parameters; `weights` are where 0.5 / p^2 begins (Liebel and Koerner, Auxiliary Tasks in Multi-task Learning, 2018).
     Raises ValueError for unknown names or negative weights.
@@ -255,6 +333,7 @@ class Criterion(nn.Module):
     def __init__(
         self, weights: dict[str, float], skeleton: Skeleton, *, form: str = "mse", k: float = 7.0, swap: float = 0.0,
         joint_weights: dict | None = None, automatic: bool = False, vote_radius: int = 0,
+        softening: float = 1.8,
     ):  # fmt: skip
         super().__init__()
         for name, weight in weights.items():
@@ -280,7 +359,7 @@ class Criterion(nn.Module):
         twins = torch.as_tensor(skeleton.flip_index())
         self.options = {
             "form": form, "k": k, "swap": swap, "twins": twins, "joint_weights": factors, "bones": bones,
-            "vote_radius": vote_radius,
+            "vote_radius": vote_radius, "softening": softening,
         }  # fmt: skip
         begin = {name: nn.Parameter(torch.tensor(math.sqrt(0.5 / weight))) for name, weight in self.weights.items()}
         self.p = nn.ParameterDict(begin if automatic else {})

@@ -221,6 +221,14 @@ class MoveNetCodec:
             self._fill_offset(maps["teacher_offset"], maps["teacher_offset_weight"], joint, points, sure)
         return maps
 
+    def middle(self, cells: np.ndarray) -> np.ndarray:
+        """(2,) a person's middle in cells, from those of the joints (K, 2) in cells that are inside the grid; NaN for none."""
+        with np.errstate(invalid="ignore"):
+            inside = ((cells >= 0) & (cells < self.grid)).all(axis=1)
+        if not inside.any():
+            return np.full(2, np.nan)
+        return self._middles(cells[None], inside[None])[0]
+
     def _middles(self, cells: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """(P, 2) middles of people, continuous cells, from those joints of (P, K, 2) that are inside the picture."""
         if self.center == "mean":

@@ -115,7 +115,7 @@ def make_example(
     return {
         "image": picture,
         "taught": np.bool_(parts[part].taught),
-        **_target(sample, moved, codec.stride),
+        **_target(sample, moved, codec),
         **codec.encode(
             moved.xy,
             moved.visibility,
@@ -128,25 +128,28 @@ def make_example(
     }
 
 
-def _target(sample: Sample, moved: Sample, stride: int) -> dict[str, np.ndarray]:
+def _target(sample: Sample, moved: Sample, codec) -> dict[str, np.ndarray]:
     """The person a picture was cut around, float32, lengths in cells of the grid; NaN where there is none.
 
-    `target_cells` (K, 2): the labelled joints. `target_box` (4,): as `Sample.target_box`. `target_spread` (K,): the error
-    at which a joint's OKS has fallen to exp(-1/2). `target_trust` (K,): how far each label counts, 0 where there is none.
+    `target_cells` (K, 2): the labelled joints. `target_middle` (2,): where the codec has the person's middle, of the joints
+    in the picture. `target_box` (4,): as `Sample.target_box`. `target_spread` (K,): the error at which a joint's OKS has
+    fallen to exp(-1/2). `target_trust` (K,): how far each label counts, 0 where there is none.
     """
     joints, target = len(moved.skeleton), moved.target
     if target < 0:
-        shapes = {"target_cells": (joints, 2), "target_box": (4,), "target_spread": (joints,)}
+        shapes = {"target_cells": (joints, 2), "target_middle": (2,), "target_box": (4,), "target_spread": (joints,)}
         nothing = {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
         return {**nothing, "target_trust": np.zeros(joints, np.float32)}
     labelled = moved.visibility[target] > 0
     # Of the box before it was turned, which would widen it.
     grown = moved.area[target] / sample.area[target] if sample.area[target] > 0 else np.nan
     side = np.sqrt(box_area(sample.box_xyxy[[target]])[0] * grown)
+    cells = np.where(labelled[:, None], moved.xy[target], np.nan) / codec.stride
     facts = {
-        "target_cells": np.where(labelled[:, None], moved.xy[target], np.nan) / stride,
-        "target_box": moved.target_box() / stride,
-        "target_spread": 2 * np.array(moved.skeleton.sigmas) * side / stride,
+        "target_cells": cells,
+        "target_middle": codec.middle(cells),
+        "target_box": moved.target_box() / codec.stride,
+        "target_spread": 2 * np.array(moved.skeleton.sigmas) * side / codec.stride,
         "target_trust": labelled * (1.0 if moved.weight is None else moved.weight[target]),
     }
     return {name: value.astype(np.float32) for name, value in facts.items()}

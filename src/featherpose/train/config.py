@@ -29,6 +29,8 @@ LATER = {
     "losses.distillation": 0,
     "losses.imitation": 0,
     "losses.oks": 0,
+    "losses.joint_choice": 0,
+    "losses.person_choice": 0,
     "augment.drop_joints": 0.0,
     "augment.drop_size": [0.06, 0.2],
     "augment.paste_parts": 0.0,
@@ -324,7 +326,7 @@ def _check_network(recipe: Recipe) -> None:
     skeleton = load_skeleton(recipe.model.skeleton)
     facts, size = recipe.model.network, recipe.input_size
     codec = build_codec(recipe.model.codec, size, len(skeleton))
-    Criterion(recipe.losses, skeleton, vote_radius=codec.vote_radius, **recipe.loss)
+    Criterion(recipe.losses, skeleton, vote_radius=codec.vote_radius, softening=codec.softening, **recipe.loss)
     targets = codec.encode(
         np.zeros((0, len(skeleton), 2), np.float32), np.zeros((0, len(skeleton)), np.int8)
     )

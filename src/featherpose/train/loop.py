@@ -130,7 +130,9 @@ class Run:
         self.recipe, self.folder, self.process, self.report = recipe, folder, process, report
         self.skeleton = load_skeleton(recipe.model.skeleton)
         codec = build_codec(recipe.model.codec, recipe.input_size, len(self.skeleton))
-        self.criterion = Criterion(recipe.losses, self.skeleton, vote_radius=codec.vote_radius, **recipe.loss)
+        self.criterion = Criterion(
+            recipe.losses, self.skeleton, vote_radius=codec.vote_radius, softening=codec.softening, **recipe.loss
+        )
         self.criterion.to(process.device)
         self.photos = Photos(keep=recipe.train.keep_photos)
         self.problems: dict[str, int] = {}
