@@ -22,6 +22,7 @@ import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from featherpose.codecs import build_codec
+from featherpose.export.cheaper import double_by_products, normalise_in_weights
 from featherpose.export.pictures import crops
 from featherpose.runtime.backends import Backend
 from featherpose.runtime.backends.onnx import OnnxBackend
@@ -126,6 +127,7 @@ def quantise_onnx(
     if any(node.op_type == "DequantizeLinear" for node in model.graph.node):
         raise ValueError(f"{source}: is quantised already; start from the float file")
     store_float(model)
+    normalise_in_weights(model)
     body = quantised_nodes(model, keep)
     if not body:
         raise ValueError(f"{source}: nothing to quantise was found; export the model again with this version")
@@ -284,6 +286,7 @@ def _quantise(model: onnx.ModelProto, body: list[str], images: np.ndarray, metho
             extra_options={"CalibStridedMinMax": chunk, "CalibPercentile": PERCENTILE, "TensorQuantOverrides": finer},
         )
         quantised = onnx.load(str(int8_file))
+    double_by_products(quantised)
     quantised.graph.ClearField("value_info")
     quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
     return quantised
