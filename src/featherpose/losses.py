@@ -216,14 +216,14 @@ CHOICE_REACH = 1.5
 """Cells around the truth that are as right as the truth: the last pixels are the business of `oks`."""
 
 
-def _missed(score: Tensor, place: Tensor, reach: float, spread: Tensor) -> Tensor:
+def _missed(score: Tensor, place: Tensor, spread: Tensor) -> Tensor:
     """-log of the chance that a softmax over the logarithms of scores (..., H, W) chooses a cell near `place` (..., 2).
 
-    place: cells, continuous. A cell is right within `reach` cells, beyond it as exp(-d^2 / (2 spread^2)); spread: (...).
+    place: cells, continuous. A cell is right within CHOICE_REACH, beyond it as exp(-d^2 / (2 spread^2)); spread: (...).
     From 0 to -log(CHOICE_FLOOR / (1 + CHOICE_FLOOR)).
     """
     height, width = score.shape[-2:]
-    away = (_distance(place - 0.5, width, height) - reach).clamp_min(0) / spread[..., None, None]
+    away = (_distance(place - 0.5, width, height) - CHOICE_REACH).clamp_min(0) / spread[..., None, None]
     chance = torch.log_softmax((CHOICE_SHARPNESS * score).flatten(-2), dim=-1)
     right = (chance - 0.5 * away.flatten(-2) ** 2).logsumexp(dim=-1).exp()
     return -((right + CHOICE_FLOOR) / (1 + CHOICE_FLOOR)).log()
@@ -251,7 +251,7 @@ def joint_choice_loss(maps: dict, targets: dict, *, softening: float, **_) -> Te
     here = (cell[:, 1] * width + cell[:, 0])[:, None, None, None].expand(*maps["regression"].shape[:3], 1)
     expected = maps["regression"].float().flatten(3).gather(3, here)[..., 0] + cell[:, None]  # (B, K, 2) cell indices
     score = heatmap.clamp_min(CLAMP).log() - (_distance(expected, width, height) + softening).log()
-    lost = _missed(score, truth, CHOICE_REACH, spread.clamp_min(1))
+    lost = _missed(score, truth, spread.clamp_min(1))
     return _mean_over_people(lost, trust)
 
 
@@ -270,7 +270,7 @@ def person_choice_loss(maps: dict, targets: dict, *, softening: float, **_) -> T
     spread = (0.1 * (high - low).clamp_min(0).prod(dim=1).sqrt()).clamp_min(1)
     focus = center.new_tensor([width / 2, height / 2])
     score = center.clamp_min(CLAMP).log() - (_distance(focus, width, height) + softening).log()
-    lost = _missed(score, middle, CHOICE_REACH, spread)
+    lost = _missed(score, middle, spread)
     return (lost * trust).sum() / trust.sum().clamp_min(1.0)
 
 

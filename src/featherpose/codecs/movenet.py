@@ -223,8 +223,7 @@ class MoveNetCodec:
 
     def middle(self, cells: np.ndarray) -> np.ndarray:
         """(2,) a person's middle in cells, from those of the joints (K, 2) in cells that are inside the grid; NaN for none."""
-        with np.errstate(invalid="ignore"):
-            inside = ((cells >= 0) & (cells < self.grid)).all(axis=1)
+        inside = ((cells >= 0) & (cells < self.grid)).all(axis=1)  # NaN is not
         if not inside.any():
             return np.full(2, np.nan)
         return self._middles(cells[None], inside[None])[0]
