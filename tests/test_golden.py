@@ -28,7 +28,7 @@ def maps_of(case):
 def codec_of(case):
     width, height = case["grid_wh"]
     stride = case["stride"]
-    decoding = {"softening": case["softening"], "vote_radius": case["vote_radius"], "refine": case["refine"]}
+    decoding = {name: case[name] for name in ("softening", "center_softening", "vote_radius", "refine")}
     return MoveNetCodec((width * stride, height * stride), case["joints"], stride, **decoding)
 
 
@@ -74,7 +74,7 @@ def test_the_file_holds_what_the_naive_decoder_says(name):
     case = BY_NAME[name]
     maps = {key: values.astype(np.float64).round(3) for key, values in maps_of(case).items()}
     xy, score, pose_score, _ = naive_decode(
-        maps, case["stride"], case["focus_xy"], case["softening"], case["vote_radius"], case["refine"]
+        maps, case["stride"], case["focus_xy"], case["softening"], case["vote_radius"], case["refine"], case["center_softening"]
     )
     assert np.abs(np.array(xy) - case["expected"]["xy"]).max() < 1e-5
     assert (score, pose_score) == (case["expected"]["score"], case["expected"]["pose_score"])

@@ -518,7 +518,7 @@ def test_the_choice_of_a_joint_by_hand():
 
 
 def test_the_choice_of_a_person_by_hand():
-    """The target's middle has .3, 1 cell from the picture's middle; somebody 5 cells from it has .9; softening 1."""
+    """The target's middle has .3, 1 cell from the picture's middle; somebody 5 cells from it has .9."""
     maps = {"center": torch.zeros(1, 1, 12, 12)}
     maps["center"][0, 0, 6, 5], maps["center"][0, 0, 6, 11] = 0.3, 0.9
     told = {
@@ -526,9 +526,11 @@ def test_the_choice_of_a_person_by_hand():
         "target_box": torch.tensor([[4.0, 4, 7, 9]]),
         "target_trust": torch.ones(1, 1),
     }
-    loss, _ = Criterion({"person_choice": 1}, Skeleton("one", ("a",)), softening=1)(maps, told)
-    right, wrong = (0.3 / 2) ** 4, (0.9 / 6) ** 4
-    assert loss.item() == pytest.approx(-np.log((right / (right + wrong) + 0.05) / 1.05), abs=1e-4)
+    one = Skeleton("one", ("a",))
+    for options, added in (({"softening": 1}, 1), ({"softening": 1, "center_softening": 3}, 3)):
+        loss, _ = Criterion({"person_choice": 1}, one, **options)(maps, told)
+        right, wrong = (0.3 / (1 + added)) ** 4, (0.9 / (5 + added)) ** 4
+        assert loss.item() == pytest.approx(-np.log((right / (right + wrong) + 0.05) / 1.05), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["joint_choice", "person_choice"])

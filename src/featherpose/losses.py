@@ -255,10 +255,11 @@ def joint_choice_loss(maps: dict, targets: dict, *, softening: float, **_) -> Te
     return _mean_over_people(lost, trust)
 
 
-def person_choice_loss(maps: dict, targets: dict, *, softening: float, **_) -> Tensor:
+def person_choice_loss(maps: dict, targets: dict, *, center_softening: float, **_) -> Tensor:
     """-log of the chance that decoding takes the middle of the target, and not of somebody else in the picture.
 
-    As `joint_choice_loss`, for the maximum of the centre over the distance from the middle of the picture, plus `softening`.
+    As `joint_choice_loss`, for the maximum of the centre over the distance from the middle of the picture, plus
+    `center_softening`.
     Right are the cells within CHOICE_REACH of the target's middle, and beyond it within about a tenth of its box's side.
     """
     center = maps["center"].float()[:, 0]  # (B, H, W)
@@ -269,7 +270,7 @@ def person_choice_loss(maps: dict, targets: dict, *, softening: float, **_) -> T
     low, high = targets["target_box"].nan_to_num().split(2, dim=1)
     spread = (0.1 * (high - low).clamp_min(0).prod(dim=1).sqrt()).clamp_min(1)
     focus = center.new_tensor([width / 2, height / 2])
-    score = center.clamp_min(CLAMP).log() - (_distance(focus, width, height) + softening).log()
+    score = center.clamp_min(CLAMP).log() - (_distance(focus, width, height) + center_softening).log()
     lost = _missed(score, middle, spread)
     return (lost * trust).sum() / trust.sum().clamp_min(1.0)
 
@@ -323,8 +324,8 @@ class Criterion(nn.Module):
 
     weights: loss name -> weight, 0 leaves it out. form: a key of FORMS, for the heatmap and the centre. k: emphasis of
     peaks (article: 5 to 10; the focal ones have none). swap: emphasis of a joint's mirror twin, see `at_twins`.
-    joint_weights: joint name -> factor, 1 where not named. vote_radius, softening: the codec's, for `oks` and for
-    the choices.
+    joint_weights: joint name -> factor, 1 where not named. vote_radius, softening, center_softening (0: as softening): the
+    codec's, for `oks` and for the choices.
     automatic: the sum is 0.5 / p^2 L + log(1 + p^2) over the losses L with learned p, which are this module's
     parameters; `weights` are where 0.5 / p^2 begins (Liebel and Koerner, Auxiliary Tasks in Multi-task Learning, 2018).
     Raises ValueError for unknown names or negative weights.
@@ -333,7 +334,7 @@ class Criterion(nn.Module):
     def __init__(
         self, weights: dict[str, float], skeleton: Skeleton, *, form: str = "mse", k: float = 7.0, swap: float = 0.0,
         joint_weights: dict | None = None, automatic: bool = False, vote_radius: int = 0,
-        softening: float = 1.8,
+        softening: float = 1.8, center_softening: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         for name, weight in weights.items():
@@ -359,7 +360,7 @@ class Criterion(nn.Module):
         twins = torch.as_tensor(skeleton.flip_index())
         self.options = {
             "form": form, "k": k, "swap": swap, "twins": twins, "joint_weights": factors, "bones": bones,
-            "vote_radius": vote_radius, "softening": softening,
+            "vote_radius": vote_radius, "softening": softening, "center_softening": center_softening or softening,
         }  # fmt: skip
         begin = {name: nn.Parameter(torch.tensor(math.sqrt(0.5 / weight))) for name, weight in self.weights.items()}
         self.p = nn.ParameterDict(begin if automatic else {})

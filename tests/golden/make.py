@@ -17,7 +17,7 @@ MARGIN = 1e-4
 """How much better, relatively, the best cell must be than the next one: a decoder in float32 cannot tell less apart."""
 
 
-def naive_decode(maps, stride, focus_xy=None, softening=1.8, vote_radius=0, refine="offset"):
+def naive_decode(maps, stride, focus_xy=None, softening=1.8, vote_radius=0, refine="offset", center_softening=0):
     """Joints (K lists of x, y), their scores, the pose score, and by what share each choice of a cell was clear.
 
     maps: nested lists or arrays, center (1, H, W), heatmap (K, H, W), regression and offset (K, 2, H, W), x before y.
@@ -25,9 +25,12 @@ def naive_decode(maps, stride, focus_xy=None, softening=1.8, vote_radius=0, refi
     center, heatmap = np.asarray(maps["center"])[0].tolist(), np.asarray(maps["heatmap"]).tolist()
     regression, offset = np.asarray(maps["regression"]).tolist(), np.asarray(maps["offset"]).tolist()
     height, width = len(center), len(center[0])
-    focus = (width / 2, height / 2) if focus_xy is None else (focus_xy[0] / stride, focus_xy[1] / stride)
+    if focus_xy is None:
+        focus = (width / 2, height / 2, center_softening or softening)
+    else:
+        focus = (focus_xy[0] / stride, focus_xy[1] / stride, softening)
 
-    def best(values, x, y):
+    def best(values, x, y, softening=softening):
         """The cell with the largest value / (distance + softening), the first one of equals, and its lead."""
         cells = [
             (values[row][column] / (math.sqrt((row - y) ** 2 + (column - x) ** 2) + softening), row, column)
@@ -133,16 +136,20 @@ CASES = (
     ("two people, tops of the heatmap", peaks, 3, (12, 12), 4, None, 0, "dark"),
     ("tops at the rim of the picture", outside, 5, (10, 12), 8, None, 0, "dark"),
     ("flat heatmaps have no tops", flat, 3, (12, 12), 4, (10.0, 24.0), 0, "dark"),
+    ("the middle counts little", noise, 3, (12, 12), 4, None, 1, "offset", 16),
+    ("the middle counts little, a focus as ever", noise, 3, (12, 12), 4, (6.0, 40.0), 1, "offset", 16),
 )
 
 
-def make_case(name, maker, joints, size, stride, focus_xy, vote_radius=0, refine="offset"):
+def make_case(name, maker, joints, size, stride, focus_xy, vote_radius=0, refine="offset", center_softening=0):
     """One case, drawn anew until no choice of a cell is close."""
     width, height = size
     for attempt in range(1000):
         rng = np.random.default_rng([len(name), joints, width, height, attempt])
         maps = {key: values.round(3) for key, values in maker(rng, joints, width, height).items()}
-        xy, score, pose_score, lead = naive_decode(maps, stride, focus_xy, vote_radius=vote_radius, refine=refine)
+        xy, score, pose_score, lead = naive_decode(
+            maps, stride, focus_xy, vote_radius=vote_radius, refine=refine, center_softening=center_softening
+        )
         if lead > MARGIN:
             break
     else:
@@ -153,6 +160,7 @@ def make_case(name, maker, joints, size, stride, focus_xy, vote_radius=0, refine
         "grid_wh": [width, height],
         "stride": stride,
         "softening": 1.8,
+        "center_softening": center_softening,
         "vote_radius": vote_radius,
         "refine": refine,
         "focus_xy": focus_xy,

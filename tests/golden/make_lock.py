@@ -175,7 +175,7 @@ def several_cases():
         (width, height), stride, k = case["grid_wh"], case["stride"], case["joints"]
         shapes = {"center": (1,), "heatmap": (k,), "regression": (k, 2), "offset": (k, 2)}
         maps = {n: np.array(case["maps"][n], np.float32).reshape(*shapes[n], height, width) for n in MAPS}
-        rules = {name: case[name] for name in ("softening", "vote_radius", "refine")}
+        rules = {name: case[name] for name in ("softening", "center_softening", "vote_radius", "refine")}
         codec = MoveNetCodec((width * stride, height * stride), k, stride, **rules)
         for focus in [None, case["focus_xy"] or [0.3 * width * stride, 0.6 * height * stride]]:
             xy, _, pose_score = codec.decode_several(maps, 4, threshold=0.15, focus_xy=focus)

@@ -8,11 +8,11 @@ import { arrayPicture, warp } from "../../src/featherpose/web/js/warp.js";
 import { farthest, golden } from "./golden.mjs";
 
 const movenet = golden("movenet_decode.json");
-for (const { name, maps, joints, grid_wh: grid, stride, softening, vote_radius: voteRadius, refine, focus_xy: focus, expected } of movenet.cases) {
+for (const { name, maps, joints, grid_wh: grid, stride, softening, center_softening: centerSoftening, vote_radius: voteRadius, refine, focus_xy: focus, expected } of movenet.cases) {
   for (const [kind, type] of [["double", Float64Array], ["single", Float32Array]]) {
     test(`decode: ${name}, ${kind} precision`, () => {
       const typed = Object.fromEntries(Object.entries(maps).map(([key, values]) => [key, type.from(values)]));
-      const { xy, score, poseScore } = decode(typed, { grid, joints, stride, softening, voteRadius, refine, focus });
+      const { xy, score, poseScore } = decode(typed, { grid, joints, stride, softening, centerSoftening, voteRadius, refine, focus });
       assert.ok(farthest(xy, expected.xy) < movenet.tolerance, JSON.stringify(xy));
       assert.ok(farthest(score, expected.score) < 1e-6);
       assert.ok(farthest(poseScore, expected.pose_score) < 1e-6);

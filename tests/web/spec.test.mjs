@@ -35,7 +35,7 @@ test("a skeleton's own sigmas are taken", () => {
 
 test("a codec that says nothing of stride and softening has the defaults of Python's", () => {
   const spec = readSpec(withFacts({ codec: { name: "movenet" } }));
-  assert.deepEqual([spec.stride, spec.softening], [4, 1.8]);
+  assert.deepEqual([spec.stride, spec.softening, spec.centerSoftening], [4, 1.8, 0]);
 });
 
 const wrong = {

@@ -63,6 +63,9 @@ class MoveNetCodec:
     """Heatmap weight inside a person's box for joints that the set labels but this person has no label for."""
     softening: float = 1.8
     """Cells added to a distance before dividing by it (read from the official graph)."""
+    center_softening: float = 0.0
+    """The same for the distance from the picture's middle, where no other focus is given: the larger, the less it counts
+    that somebody stands in the middle, and the more how sure the centre map is of them. 0: as `softening`."""
     vote_radius: int = 0
     """Decoding: all cells this near the best one say where the joint is, each by its own offset, and count by the square of
     their heatmap (after the Hough voting of PersonLab, Papandreou et al., ECCV 2018). 0: the best cell alone, as the
@@ -89,6 +92,8 @@ class MoveNetCodec:
         for name in ("center_sigma", "softening"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"codec movenet: {name} must be positive, got {getattr(self, name)}")
+        if not self.center_softening >= 0:
+            raise ValueError(f"codec movenet: center_softening must not be negative, got {self.center_softening}")
         if not 0 <= self.unlabelled_weight <= 1:
             raise ValueError(f"codec movenet: unlabelled_weight must lie in [0, 1], got {self.unlabelled_weight}")
         if any(v % self.stride for v in self.input_size):
@@ -97,6 +102,11 @@ class MoveNetCodec:
             )
         if not 0 < self.sigma_range[0] <= self.sigma_range[1]:
             raise ValueError(f"codec movenet: sigma_range must be 0 < low <= high, got {self.sigma_range}")
+
+    @property
+    def middle_softening(self) -> float:
+        """The softening of the distance from the picture's middle."""
+        return self.center_softening or self.softening
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -378,8 +388,11 @@ class MoveNetCodec:
     def _nearest(self, center: np.ndarray, focus_xy: tuple[float, float] | None) -> tuple[int, int]:
         """(row, column) of the middle of the person nearest the focus, input pixels; None means the middle of the input."""
         height, width = center.shape
-        x, y = (width / 2, height / 2) if focus_xy is None else (v / self.stride for v in focus_xy)
-        return divmod(int((center * _focus(width, height, x, y, self.softening)).argmax()), width)
+        if focus_xy is None:
+            x, y, softening = width / 2, height / 2, self.middle_softening
+        else:
+            (x, y), softening = (v / self.stride for v in focus_xy), self.softening
+        return divmod(int((center * _focus(width, height, x, y, softening)).argmax()), width)
 
     def _joints_at(
         self, maps: dict[str, np.ndarray], rows: list[int], columns: list[int]

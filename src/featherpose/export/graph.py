@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         self.vote_radius, self.refine = codec.vote_radius, codec.refine
         self.register_buffer("columns", torch.arange(width, dtype=torch.float32), persistent=False)
         self.register_buffer("rows", torch.arange(height, dtype=torch.float32), persistent=False)
-        focus = _focus(width, height, width / 2, height / 2, codec.softening).reshape(-1)
+        focus = _focus(width, height, width / 2, height / 2, codec.middle_softening).reshape(-1)
         self.register_buffer("focus", torch.tensor(focus), persistent=False)  # (H * W,)
 
     def forward(self, maps: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

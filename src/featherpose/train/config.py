@@ -326,7 +326,10 @@ def _check_network(recipe: Recipe) -> None:
     skeleton = load_skeleton(recipe.model.skeleton)
     facts, size = recipe.model.network, recipe.input_size
     codec = build_codec(recipe.model.codec, size, len(skeleton))
-    Criterion(recipe.losses, skeleton, vote_radius=codec.vote_radius, softening=codec.softening, **recipe.loss)
+    Criterion(
+        recipe.losses, skeleton, vote_radius=codec.vote_radius, softening=codec.softening,
+        center_softening=codec.center_softening, **recipe.loss
+    )  # fmt: skip
     targets = codec.encode(
         np.zeros((0, len(skeleton), 2), np.float32), np.zeros((0, len(skeleton)), np.int8)
     )

@@ -131,8 +131,9 @@ class Run:
         self.skeleton = load_skeleton(recipe.model.skeleton)
         codec = build_codec(recipe.model.codec, recipe.input_size, len(self.skeleton))
         self.criterion = Criterion(
-            recipe.losses, self.skeleton, vote_radius=codec.vote_radius, softening=codec.softening, **recipe.loss
-        )
+            recipe.losses, self.skeleton, vote_radius=codec.vote_radius, softening=codec.softening,
+            center_softening=codec.center_softening, **recipe.loss
+        )  # fmt: skip
         self.criterion.to(process.device)
         self.photos = Photos(keep=recipe.train.keep_photos)
         self.problems: dict[str, int] = {}

@@ -76,8 +76,9 @@ export class Looker {
   }
 
   grid() {
-    const { inputSize, stride, softening, voteRadius, refine, joints } = this.spec;
-    return { grid: inputSize.map((side) => side / stride), joints: joints.length, stride, softening, voteRadius, refine };
+    const { inputSize, joints, stride, softening, centerSoftening, voteRadius, refine } = this.spec;
+    const grid = inputSize.map((side) => side / stride);
+    return { grid, joints: joints.length, stride, softening, centerSoftening, voteRadius, refine };
   }
 }
 

@@ -5,14 +5,17 @@
  *
  * maps: flat row-major arrays, center (H, W), heatmap (K, H, W), regression and offset (K, 2, H, W), x before y.
  * grid: [W, H] cells. stride: input pixels per cell. focus: a point in input pixels; null means the middle of the input.
- * voteRadius: cells around the best one whose offsets count too. refine: "offset", or "dark": the heatmap says where in
- * its cell a joint is.
+ * softening, centerSoftening: cells added to distances from joints and a given focus, and from the middle of the input (0: as
+ * softening). voteRadius: cells around the best one whose offsets count too. refine: "offset", or "dark": the heatmap says
+ * where in its cell a joint is.
  */
 export function decode(
   maps,
-  { grid, joints, stride = 4, softening = 1.8, voteRadius = 0, refine = "offset", focus = null },
+  {
+    grid, joints, stride = 4, softening = 1.8, centerSoftening = 0, voteRadius = 0, refine = "offset", focus = null,
+  },
 ) {
-  const chosen = focusCell(maps, grid, stride, softening, focus);
+  const chosen = focusCell(maps, grid, stride, focus === null ? centerSoftening || softening : softening, focus);
   return jointsFrom(maps, chosen, { grid, joints, stride, softening, voteRadius, refine });
 }
 

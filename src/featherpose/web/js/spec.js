@@ -59,6 +59,7 @@ function checkedSpec(facts, name) {
     outputs: facts.outputs,
     stride: facts.codec?.stride ?? 4, // the codec's own defaults
     softening: facts.codec?.softening ?? 1.8,
+    centerSoftening: facts.codec?.center_softening ?? 0,
     voteRadius: facts.codec?.vote_radius ?? 0,
     refine: facts.codec?.refine ?? "offset",
     jointThreshold: facts.joint_threshold,
