@@ -792,7 +792,7 @@ def test_broken_maps_do_not_pass_for_joints(name, bad):
         ({"sigma_scale": -1}, "sigma_scale must not be negative"),
         ({"center_sigma": 0}, "center_sigma must be positive"),
         ({"softening": 0}, "softening must be positive"),
-        ({"center_softening": -1}, "center_softening must not be negative"),
+        ({"center_softening": -1}, "center_softening must be a number from 0 on"),
         ({"unlabelled_weight": 2}, "unlabelled_weight must lie in"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

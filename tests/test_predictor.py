@@ -73,6 +73,26 @@ def test_a_box_is_looked_at_once_in_a_square_around_it(model):
     np.testing.assert_allclose(pose.xy, [[30, 46], [42, 62], [62, 82]], atol=1e-4)
 
 
+def test_who_was_named_is_looked_for_where_they_were_named(model, monkeypatch):
+    """By a focus, which counts more than the middle of a picture does (the codec's center_softening)."""
+    predictor, asked = Predictor(model), []
+    decode = type(predictor._codec).decode
+
+    def noting(self, maps, focus_xy=None):
+        asked.append(None if focus_xy is None else tuple(float(v) for v in focus_xy))
+        return decode(self, maps, focus_xy)
+
+    monkeypatch.setattr(type(predictor._codec), "decode", noting)
+    photo = dots((256, 256), (RED, 48, 48, 8), (GREEN, 96, 48, 8), (BLUE, 48, 96, 8))
+    predictor(photo)
+    predictor(photo, point=(64, 80))
+    predictor(photo, box=(40, 40, 110, 110))
+    middle = pytest.approx((32, 32))
+    assert asked == [None, None, pytest.approx((16, 20)), middle, middle]
+    predictor.look_batch([photo], [np.array([40, 40, 110, 110.0])], named=True)
+    assert asked[-1] == middle
+
+
 class DecodingInside:
     """A backend with decoding inside that answers with the middle of its input."""
 

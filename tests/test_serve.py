@@ -343,6 +343,14 @@ def test_too_many_photos_are_refused(client):
     assert (answer.status_code, answer.json()["kind"]) == (413, "too_many_photos")
 
 
+def test_no_form_is_larger_than_the_queue():
+    service = Service([Means()], limits=Limits(rate=0, queue=3), workers=2)
+    with TestClient(create_app(service)) as client:
+        answer = client.post("/v1/poses", files=files(*[photo((8, 8))] * 6))
+        assert (answer.status_code, answer.json()["kind"]) == (413, "too_many_photos")
+        assert "at most 5" in answer.json()["error"]
+
+
 def test_other_addresses_and_methods_are_told(client):
     assert client.get("/v2/pose").json()["kind"] == "not_found"
     wrong = client.get("/v1/pose")
@@ -638,6 +646,9 @@ COMMANDS = {
     "half a point": ({"point": [1]}, "point must be x,y"),
     "both places": ({"point": [1, 1], "box": [0, 0, 5, 5]}, "not both"),
     "a long text": (" " * 2000, "1000 characters"),
+    "a place beyond all numbers": ('{"point": [1, ' + "9" * 400 + "]}", "point must be x,y"),
+    "a time beyond all numbers": ('{"timestamp": ' + "9" * 400 + "}", "number of seconds"),
+    "lists without end": ("[" * 998, "JSON object"),
 }
 
 

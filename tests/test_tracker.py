@@ -74,6 +74,19 @@ def test_a_start_that_is_refused_is_not_tried_again():
         track.start()
 
 
+@pytest.mark.parametrize("where", [{"point": (1000, 10)}, {"box": (500, 0, 600, 90)}], ids=["point", "box"])
+def test_a_start_that_is_refused_changes_nothing(where):
+    track, backend = tracker()
+    both = [person(100), person(260)]
+    track.start(point=(95, 190))
+    play(track, backend, [both] * 3)
+    track.start(**where)
+    with pytest.raises(ValueError, match="outside the photo"):
+        track(FRAME, 1.0)
+    poses, states = play(track, backend, [both] * 2, start=0.1)
+    assert states == ["found"] * 2 and max(off(pose, both[0]) for pose in poses) < 3
+
+
 def test_the_target_is_kept_when_somebody_crosses_in_front():
     track, backend = tracker()
     track.start(point=(130, 190))

@@ -1,7 +1,10 @@
 """Reading, following and writing at the same time; however a video ends, what was done is kept."""
 
 import json
+import os
+import signal
 import threading
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -89,6 +92,18 @@ def _raise(error):
         raise error
 
     return do
+
+
+def test_ctrl_c_while_the_files_are_finished_lets_them_be_finished():
+    class SlowlyFinished(FakeSink):
+        def finish(self):
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            time.sleep(0.5)
+            super().finish()
+
+    source, sink = FakeSource([_frame(i) for i in range(3)]), SlowlyFinished()
+    outcome = run_video(source, FakeTrack(), [sink])
+    assert outcome.interrupted and sink.ended == ["finished"] and source.closed and outcome.frames == 3
 
 
 def _indices(sink):

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from video_clips import av, dot_frames, loudest_tone, read_frames, read_times, write_clip
+from video_clips import SOUND_RATE, av, dot_frames, loudest_tone, read_frames, read_times, tone, write_clip
 
 from featherpose.runtime.video import writer as writing
 from featherpose.runtime.video.reader import open_source
@@ -124,6 +124,30 @@ def test_other_sound_becomes_aac(tmp_path, codec, suffix):
     assert _sound_packets(out)[0] == "aac"
     hertz, seconds = loudest_tone(out)
     assert hertz == pytest.approx(440, abs=2) and seconds == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_hole_in_the_sound_stays_where_it_is(tmp_path):
+    clip = tmp_path / "a.mkv"
+    with av.open(str(clip), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 64, 64, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=SOUND_RATE, layout="mono")
+        for number, image in enumerate(dot_frames(100)):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image[:64, :64]), "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        for second in (0, 3):
+            for part in range(SOUND_RATE // 1024):
+                container.mux(sound.encode(tone(second * SOUND_RATE + part * 1024)))
+        container.mux(sound.encode(None))
+    out = _copied(clip, tmp_path / "b.mp4")
+    with av.open(str(out)) as container:
+        heard = [(float(f.pts * f.time_base), f.to_ndarray()) for f in container.decode(audio=0)]
+    loud = {time: float(np.abs(wave).mean()) > 0.01 for time, wave in heard}
+    for begin, end, expected in ((0.1, 0.85, True), (1.15, 2.85, False), (3.15, 3.85, True)):
+        inside = [value for time, value in loud.items() if begin < time < end]
+        assert inside and all(value is expected for value in inside), (begin, end)
 
 
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])

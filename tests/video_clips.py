@@ -63,7 +63,7 @@ def write_clip(
             frame.pts, frame.time_base = round(time / base), base
             container.mux(video.encode(frame))
             while audio is not None and done < (time + 1 / fps) * SOUND_RATE:
-                container.mux(audio.encode(_tone(done)))
+                container.mux(audio.encode(tone(done)))
                 done += 1024
         container.mux(video.encode(None))
         if audio is not None:
@@ -71,7 +71,7 @@ def write_clip(
     return path
 
 
-def _tone(begin: int):
+def tone(begin: int):
     wave = np.sin(2 * np.pi * TONE * (begin + np.arange(1024)) / SOUND_RATE) * 9000
     frame = av.AudioFrame.from_ndarray(wave.astype(np.int16)[None], "s16", "mono")
     frame.rate, frame.pts, frame.time_base = SOUND_RATE, begin, Fraction(1, SOUND_RATE)

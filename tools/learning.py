@@ -3,7 +3,7 @@
     python tools/learning.py lite runs/lite-3 runs/lite-4 runs/lite --before 601000
 
 writes the points of `lite` into results/learning.json and draws every model's into docs/learning.png. A run counts as far as
-its last logged step; --before: photos seen before the first of them.
+its last logged step; --before: photos seen before the first of them. --add: the runs follow the points that are there.
 """
 
 from __future__ import annotations
@@ -23,8 +23,13 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("runs", nargs="+", type=Path, help="folders of `featherpose train`, in order")
     parser.add_argument("--before", type=int, default=0)
+    parser.add_argument("--add", action="store_true", help="after the points that results/learning.json has")
     asked = parser.parse_args()
-    points, seen = [], asked.before
+    every = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    points = every.get(asked.model, []) if asked.add else []
+    if known := {point["run"] for point in points} & {run.name for run in asked.runs}:
+        parser.error(f"{RESULTS.name} has points of {', '.join(sorted(known))} already; give these runs another folder's name")
+    seen = points[-1]["photos"] if points else asked.before
     for run in asked.runs:
         try:
             found, photos = read(run)
@@ -34,7 +39,6 @@ def main() -> None:
         seen += photos
     if not points:
         parser.error("none of the runs was validated")
-    every = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     every[asked.model] = points
     RESULTS.write_text(json.dumps(every, indent=1) + "\n", encoding="utf-8")
     draw(every)

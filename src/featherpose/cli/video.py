@@ -61,7 +61,7 @@ def video(
     if threshold is not None and not 0 <= threshold <= 1:
         raise ValueError(f"--threshold must lie in [0, 1], got {threshold:g}")
     opened = open_source(source, start=start, end=end, every=every)
-    display = None
+    display, handed_over = None, False
     try:
         display = _window(source, opened.facts.kind, window)
         predictor = Predictor(model, threads=threads)
@@ -87,6 +87,7 @@ def video(
             for sink in sinks:
                 sink.abort()
             raise
+        handed_over = True  # the pipeline closes the source, once nobody reads from it
         try:
             outcome = _run(opened, tracker, sinks, display, mirror=mirror, threshold=threshold)
         except KeyboardInterrupt:  # before the first frame, or a second one while the files were being finished
@@ -94,7 +95,8 @@ def video(
                 part.unlink(missing_ok=True)
             raise
     finally:
-        opened.close()
+        if not handed_over:
+            opened.close()
         if display is not None:
             display.close()
     if outcome.frames:

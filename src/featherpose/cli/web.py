@@ -64,9 +64,8 @@ def web(
     files = site_files(model or [])
     if out is not None:
         write_site(files, out)
-        print(
-            f"{out}: the page, {sum(1 for name in files if name.endswith('.onnx'))} models; any web server can give it"
-        )
+        models = sum(Path(name).suffix.lower() == ".onnx" for name in files)
+        print(f"{out}: the page, {models} models; any web server can give it")
         return
     try:
         server = ThreadingHTTPServer((ADDRESS, port), partial(PageHandler, files))
@@ -214,7 +213,7 @@ class PageHandler(BaseHTTPRequestHandler):
         body = b"not here\n" if body is None else body
         for key, value in HEADERS.items():
             self.send_header(key, value)
-        self.send_header("Content-Type", "text/plain" if content is None else TYPES[Path(name).suffix])
+        self.send_header("Content-Type", "text/plain" if content is None else TYPES[Path(name).suffix.lower()])
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":

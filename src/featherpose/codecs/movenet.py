@@ -18,6 +18,7 @@ Coordinates are (x, y) in input pixels, continuous, origin at the top-left corne
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -90,10 +91,10 @@ class MoveNetCodec:
         if self.sigma_scale < 0:
             raise ValueError(f"codec movenet: sigma_scale must not be negative, got {self.sigma_scale}")
         for name in ("center_sigma", "softening"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"codec movenet: {name} must be positive, got {getattr(self, name)}")
-        if not self.center_softening >= 0:
-            raise ValueError(f"codec movenet: center_softening must not be negative, got {self.center_softening}")
+        if not 0 <= self.center_softening < math.inf:
+            raise ValueError(f"codec movenet: center_softening must be a number from 0 on, got {self.center_softening}")
         if not 0 <= self.unlabelled_weight <= 1:
             raise ValueError(f"codec movenet: unlabelled_weight must lie in [0, 1], got {self.unlabelled_weight}")
         if any(v % self.stride for v in self.input_size):

@@ -55,7 +55,8 @@ class Predictor:
         image = read_photo(photo) if isinstance(photo, (str, Path)) else as_image(photo)
         height, width = image.shape[:2]
         if box is not None:
-            return self.look(image, square_around(_checked_box(box, (width, height)), self.spec.crop_margin))
+            region = square_around(_checked_box(box, (width, height)), self.spec.crop_margin)
+            return self.look(image, region, focus_xy=_middle(region))
         region = whole_frame((width, height))
         if point is not None:
             point = _checked_point(point, (width, height))
@@ -66,23 +67,30 @@ class Predictor:
         if not self.refine:
             return pose
         closer = smart_crop(pose, (width, height), self.spec.joint_threshold)
-        return pose if np.array_equal(closer, whole_frame((width, height))) else self.look(image, closer)
+        if np.array_equal(closer, whole_frame((width, height))):
+            return pose
+        return self.look(image, closer, focus_xy=None if point is None else _middle(closer))
 
     def look(self, image: np.ndarray, region_xyxy: np.ndarray, focus_xy: tuple[float, float] | None = None) -> Pose:
         """The pose found by one look at a part of the photo, in pixels of the photo.
 
         image: (H, W, 3) uint8 RGB. region_xyxy: a square in photo pixels, it may reach outside; zeros stand there.
-        focus_xy: the person nearest this point of the photo is taken, the middle of the region unless given; models
-        with their decoding inside always take the middle.
+        focus_xy: the person nearest this point of the photo is taken. None: whom the region is about, which depends less
+        on who stands in its middle (the codec's center_softening). Models with their decoding inside take the middle.
         """
         focus = None if focus_xy is None else [focus_xy]
         return self._look([image], [region_xyxy], focus)[0]
 
-    def look_batch(self, images: Sequence[np.ndarray], regions: Sequence[np.ndarray]) -> list[Pose]:
-        """`look` at many pictures in one run of the network: region i of image i, the person nearest its middle."""
+    def look_batch(
+        self, images: Sequence[np.ndarray], regions: Sequence[np.ndarray], *, named: bool = False
+    ) -> list[Pose]:
+        """`look` at many pictures in one run of the network: region i of image i.
+
+        named: each region stands around one person, who is looked for by its middle; else as `look` without a focus.
+        """
         if len(images) != len(regions):
             raise ValueError(f"each picture needs its region: got {len(images)} pictures and {len(regions)} regions")
-        return self._look(images, regions, None) if len(images) else []
+        return self._look(images, regions, [_middle(r) for r in regions] if named else None) if len(images) else []
 
     def _look(self, images: Sequence[np.ndarray], regions: Sequence[np.ndarray], focus_xy) -> list[Pose]:
         to_input = [crop_map(region, self.spec.input_size) for region in regions]
@@ -108,6 +116,10 @@ class Predictor:
             )
             for i in range(len(images))
         ]
+
+
+def _middle(region_xyxy: np.ndarray) -> np.ndarray:
+    return (np.asarray(region_xyxy[:2]) + region_xyxy[2:]) / 2
 
 
 def _checked_point(point: Sequence[float], size_wh: tuple[int, int]) -> tuple[float, float]:

@@ -223,7 +223,7 @@ class SeveralTracker:
         """Everybody once more, each in a square of their own; whoever is not the same there stays as first seen."""
         threshold = self.predictor.spec.joint_threshold
         regions = [smart_crop(pose, self._size_wh, threshold) for pose in poses]
-        again = self.predictor.look_batch([image] * len(poses), regions)
+        again = self.predictor.look_batch([image] * len(poses), regions, named=True)
         return without_doubles([b if alike([a, b])[0, 1] >= DOUBLE else a for a, b in zip(poses, again, strict=True)])
 
     def _smoothed(self, person: _Person, pose: Pose) -> Pose:

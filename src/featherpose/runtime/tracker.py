@@ -145,6 +145,8 @@ class Tracker:
         if self._time is not None and timestamp == self._time and self._start is None:
             return self.pose
         size_wh = None if image is None else (image.shape[1], image.shape[0])
+        if size_wh is not None:
+            self._check_start(size_wh)
         if (self._time is not None and timestamp < self._time) or (size_wh and self._size_wh not in (None, size_wh)):
             self.reset()
         self._time = float(timestamp)
@@ -155,11 +157,22 @@ class Tracker:
             self._look(image)
         return self.pose
 
+    def _check_start(self, size_wh: tuple[int, int]) -> None:
+        """Refuses a place outside the frame before anything changes; it is not tried again."""
+        if self._start is None:
+            return
+        kind, where = self._start
+        try:
+            _checked_point(where, size_wh) if kind == "point" else _checked_box(where, size_wh)
+        except ValueError:
+            self._start = None
+            raise
+
     # --- one frame ----------------------------------------------------------------------------------------------------
 
     def _look(self, image: np.ndarray) -> None:
         if self._start is not None:
-            (kind, where), self._start = self._start, None  # a place that is refused is not tried again
+            (kind, where), self._start = self._start, None
             self._forget()
             pose = self._first_at(image, kind, where)
             self._seen(pose) if self._is_somebody(pose) else self._not_seen()

@@ -24,7 +24,7 @@ def numbers(value: object, name: str, form: str) -> tuple[float, ...] | None:
     parts = value.split(",") if isinstance(value, str) else value
     try:
         values = tuple(float(part) for part in parts)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = ()
     if len(values) != form.count(",") + 1 or not all(math.isfinite(value) for value in values):
         raise Refused("bad_request", f"{name} must be {form} in pixels of the photo, got {str(value)[:50]!r}")

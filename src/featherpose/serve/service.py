@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
@@ -29,7 +30,9 @@ class Service:
 
         decoders: photos unpacked at once.
         """
-        self.limits = limits = limits or Limits()
+        limits = limits or Limits()
+        most = min(limits.photos, workers + limits.queue)  # more would never find room, however long one waits
+        self.limits = limits = replace(limits, photos=most)
         self.metrics = Metrics()
         self.batching = Batching(backends, limit=workers, ran=self._ran)
         self.spec = self.batching.spec

@@ -24,6 +24,13 @@ POLICY = 1008
 """Close code of a client that breaks a rule, RFC 6455, section 7.4.1."""
 
 
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(float(value))
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
 class Following:
     """One connection: its tracker, its clock, the number of its frames."""
 
@@ -51,16 +58,15 @@ class Following:
             raise Refused("bad_request", f"a command has at most {LONGEST_COMMAND} characters, got {len(text)}")
         try:
             command = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Refused("bad_request", f"a text message must be a JSON object of commands ({error})") from error
         if not isinstance(command, dict):
             raise Refused("bad_request", 'a text message must be a JSON object of commands, such as {"reset": true}')
         known_only(command, COMMANDS, "command")
         place = place_of(command.get("point"), command.get("box"))
         timestamp, reset = command.get("timestamp"), command.get("reset", False)
-        is_number = isinstance(timestamp, (int, float)) and not isinstance(timestamp, bool)
-        if timestamp is not None and not (is_number and math.isfinite(timestamp)):
-            raise Refused("bad_request", f"timestamp must be a number of seconds, got {timestamp!r}")
+        if timestamp is not None and not _is_time(timestamp):
+            raise Refused("bad_request", f"timestamp must be a number of seconds, got {str(timestamp)[:50]}")
         if not isinstance(reset, bool):
             raise Refused("bad_request", f"reset must be true or false, got {reset!r}")
         if reset:

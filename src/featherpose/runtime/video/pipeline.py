@@ -129,9 +129,9 @@ def run_video(
         failure = error
     frames.stop()
     results.end()
-    writer.join()
-    reader.join(PATIENCE)
-    if not reader.is_alive():  # closing under a thread that still reads would crash it; the process ends soon
+    _wait(writer, outcome)
+    _wait(reader, outcome, PATIENCE)
+    if reader.ended.is_set():  # closing under a thread that still reads would crash it; the process ends soon
         source.close()
     outcome.dropped = frames.dropped
     outcome.seconds = time.perf_counter() - start
@@ -150,6 +150,17 @@ def run_video(
     return outcome
 
 
+def _wait(thread: _Worker, outcome: Outcome, seconds: float | None = None) -> None:
+    """Waits for a thread's end. A first Ctrl-C meanwhile is kept in the outcome, a second one raised: files are finished."""
+    try:
+        thread.ended.wait(seconds)
+    except KeyboardInterrupt:
+        if outcome.interrupted:
+            raise
+        outcome.interrupted = True
+        thread.ended.wait(seconds)
+
+
 def _as_seen(frame: Frame, answer: Pose | dict[int, Pose] | None, state: str, mirror: bool) -> Seen:
     people, pose = (answer, None) if isinstance(answer, dict) else (None, answer)
     if mirror:
@@ -165,15 +176,29 @@ def _with_sound_of(dropped: Frame, following: Frame) -> Frame:
     return replace(following, audio=dropped.audio + following.audio)
 
 
-class _Reader(threading.Thread):
-    """Takes frames out of the source until it ends or nobody wants more."""
+class _Worker(threading.Thread):
+    """A thread whose end can be waited for again after an interrupt, when CPython takes a joined thread for ended."""
 
-    def __init__(self, source: Source, frames: Channel, outcome: Outcome) -> None:
-        super().__init__(name="video reader", daemon=True)
-        self._source, self._frames, self._outcome = source, frames, outcome
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.ended = threading.Event()
         self.failure: Exception | None = None
 
     def run(self) -> None:
+        try:
+            self.work()
+        finally:
+            self.ended.set()
+
+
+class _Reader(_Worker):
+    """Takes frames out of the source until it ends or nobody wants more."""
+
+    def __init__(self, source: Source, frames: Channel, outcome: Outcome) -> None:
+        super().__init__("video reader")
+        self._source, self._frames, self._outcome = source, frames, outcome
+
+    def work(self) -> None:
         try:
             begin = time.perf_counter()
             for frame in self._source:
@@ -187,17 +212,16 @@ class _Reader(threading.Thread):
             self._frames.end()
 
 
-class _Writer(threading.Thread):
+class _Writer(_Worker):
     """Gives results to the sinks, then finishes them; a sink that fails ends the video for all."""
 
     def __init__(self, sinks: Sequence[Sink], results: Channel, outcome: Outcome) -> None:
-        super().__init__(name="video writer", daemon=True)
+        super().__init__("video writer")
         self._sinks, self._results, self._outcome = sinks, results, outcome
         self.written, self.states, self.until = 0, Counter(), 0.0
         self.problem: str | None = None
-        self.failure: Exception | None = None
 
-    def run(self) -> None:
+    def work(self) -> None:
         try:
             while (seen := self._results.get()) is not None:
                 begin = time.perf_counter()

@@ -179,6 +179,10 @@ class _CopiedSound:
     def finish(self) -> None: ...
 
 
+HOLE = 0.1
+"""Seconds: a longer stretch without sound is filled with silence; shorter ones are a container's rounded times."""
+
+
 class _EncodedSound:
     def __init__(self, container, source) -> None:
         rate = source.codec_context.sample_rate or 48_000
@@ -188,17 +192,38 @@ class _EncodedSound:
         self._stream = container.add_stream("aac", rate=rate, layout=layout)
         self._resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate, frame_size=1024)
         self._next: int | None = None
+        self._until: Fraction | None = None
+        """Seconds up to which there is sound, silence included."""
 
     def write(self, packet: av.Packet | None, offset: float = 0.0) -> None:
         try:
             frames = self._source.decode(packet)
-        except av.FFmpegError:  # a damaged piece of the sound is silence
+        except av.FFmpegError:  # a damaged piece of the sound is silence, by the time of the next one
             return
         for frame in frames:
-            if packet is not None and frame.pts is not None and self._next is None:
-                self._next = round((frame.pts * frame.time_base - Fraction(offset)) * self._stream.rate)
+            if packet is not None and frame.pts is not None:
+                begin = frame.pts * frame.time_base - Fraction(offset)
+                if self._next is None:
+                    self._next, self._until = round(begin * self._stream.rate), begin
+                elif begin - self._until > HOLE:
+                    self._be_silent(begin - self._until, frame)
+            if self._until is not None:
+                self._until += Fraction(frame.samples, frame.sample_rate)
             frame.pts = None
             self._encode(self._resampler.resample(frame))
+
+    def _be_silent(self, seconds: Fraction, like: av.AudioFrame) -> None:
+        """Silence of the kind of a frame, for a hole in the sound before it."""
+        left = round(seconds * like.sample_rate)
+        self._until += Fraction(left, like.sample_rate)
+        while left > 0:
+            silence = av.AudioFrame(like.format.name, like.layout.name, min(left, like.sample_rate))
+            silence.sample_rate = like.sample_rate
+            nothing = b"\x80" if like.format.name.startswith("u8") else b"\0"
+            for plane in silence.planes:
+                plane.update(nothing * plane.buffer_size)
+            left -= silence.samples
+            self._encode(self._resampler.resample(silence))
 
     def _encode(self, frames) -> None:
         for frame in frames:

@@ -3,7 +3,7 @@ import { advance } from "./look.js";
 import { alike, begin, evidence, matches, movedOn } from "./motion.js";
 import { OneEuro, smoothed } from "./one_euro.js";
 import { assign, clothesOf, DOUBLE, withoutDoubles } from "./several.js";
-import { smartCrop, wholeFrame } from "./smart_crop.js";
+import { middleOf, smartCrop, wholeFrame } from "./smart_crop.js";
 
 /** When somebody is new, known and gone: the defaults of Python's SeveralTracker. */
 export const RULES = Object.freeze({
@@ -48,7 +48,8 @@ export class Crowd {
     const { spec, size } = this;
     const closer = [];
     for (const pose of await this.look(picture)) {
-      const again = await this.looker.look(picture, smartCrop(pose, spec.joints, size, spec.jointThreshold));
+      const region = smartCrop(pose, spec.joints, size, spec.jointThreshold);
+      const again = await this.looker.look(picture, region, middleOf(region));
       closer.push(alike(pose, again, spec.sigmas) >= DOUBLE ? again : pose);
     }
     this.poses = new Map(withoutDoubles(closer, spec.sigmas).map((pose, index) => [index + 1, pose]));

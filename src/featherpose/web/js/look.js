@@ -4,7 +4,7 @@
 import { cropMap, toInput, toPhoto } from "./geometry.js";
 import { decode, decodeSeveral } from "./movenet.js";
 import { withoutDoubles } from "./several.js";
-import { smartCrop, wholeFrame } from "./smart_crop.js";
+import { middleOf, smartCrop, wholeFrame } from "./smart_crop.js";
 import { warp } from "./warp.js";
 
 /** Looks at pictures with a model, and counts in `spent` the milliseconds of each stage. */
@@ -30,7 +30,7 @@ export class Looker {
     return result;
   }
 
-  /** The person nearest `focus`, a point of the picture, or nearest the square's middle. There is always a pose. */
+  /** The person nearest `focus`, a point of the picture; without one, whom the square is about. There is always a pose. */
   async look(picture, region, focus = null) {
     const { map, outputs } = await this.pass(picture, region);
     return this.timed("decode", () => {
@@ -63,7 +63,8 @@ export class Looker {
     }
     const pose = await this.look(picture, region, point);
     const closer = smartCrop(pose, this.spec.joints, size, this.spec.jointThreshold);
-    return closer.every((value, i) => value === whole[i]) ? pose : this.look(picture, closer);
+    if (closer.every((value, i) => value === whole[i])) return pose;
+    return this.look(picture, closer, point && middleOf(closer));
   }
 
   async pass(picture, region) {

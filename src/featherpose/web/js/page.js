@@ -29,6 +29,8 @@ const page = {
   buffer: null, // the frame that is looked at, and then shown with its pose
   frames: 0,
   run: 0, // counts sources: a loop of an earlier one ends itself
+  entry: null, // the list's entry of the model that runs
+  requests: 0, // counts models asked for: one that comes after a later one was asked for is not used
   recording: new Recording(),
   times: [],
   spent: [],
@@ -56,7 +58,7 @@ async function start() {
   for (const button of document.querySelectorAll('[data-open="sample"]')) button.hidden = !page.site.sample;
   for (const { name, file } of page.site.models) $("model").add(new Option(name, file));
   if (page.site.models.length) {
-    await guarded(() => useListedModel(page.site.models[0]));
+    await guarded(() => useEntry(page.site.models[0]));
   } else {
     $("model").add(new Option("no model comes along", ""));
     $("model").disabled = true;
@@ -64,28 +66,43 @@ async function start() {
   }
 }
 
-async function useListedModel({ name, file, summary }) {
+const OPENED = "opened"; // the `file` of the entry of a model that was opened, whose bytes are kept
+
+/** Loads a model of the list, {name, file, summary} or {name, file, bytes}; the list names the model that runs, always. */
+async function useEntry(entry) {
+  const request = ++page.requests;
   busy("loading the model");
+  try {
+    const bytes = entry.bytes ?? (await fetched(entry.file));
+    if (request === page.requests) await useModel(bytes, entry);
+  } finally {
+    if (page.entry !== null) $("model").value = page.entry.file;
+  }
+}
+
+async function fetched(file) {
   const answer = await fetch(file);
   if (!answer.ok) throw new Error(`${file}: the server does not have this model (${answer.status})`);
-  await useModel(new Uint8Array(await answer.arrayBuffer()), name, summary);
+  return new Uint8Array(await answer.arrayBuffer());
 }
 
 async function useModelFile(file) {
-  busy("loading the model");
-  await useModel(new Uint8Array(await file.arrayBuffer()), file.name);
-  const option = new Option(file.name, "");
-  for (const old of [...$("model").options]) if (old.value === "") old.remove();
-  $("model").add(option);
+  const entry = { name: file.name, file: OPENED, bytes: new Uint8Array(await file.arrayBuffer()) };
+  await useEntry(entry);
+  if (page.entry !== entry) return;
+  page.site.models = [...page.site.models.filter((model) => model.file !== OPENED), entry];
+  for (const old of [...$("model").options]) if (["", OPENED].includes(old.value)) old.remove();
+  $("model").add(new Option(entry.name, OPENED, true, true));
   $("model").disabled = false;
-  option.selected = true;
 }
 
-async function useModel(bytes, name, summary = "") {
+async function useModel(bytes, entry) {
+  const { name, summary = "" } = entry;
   await inTurn(async () => {
     const model = await loadModel(bytes, name);
     await page.model?.release();
     page.model = model;
+    page.entry = entry;
     const looker = new Looker(model);
     page.follower = new Follower(looker);
     page.crowd = new Crowd(looker);
@@ -110,7 +127,13 @@ async function open(opening) {
   close();
   const run = page.run;
   busy("opening");
-  const source = await opening();
+  let source;
+  try {
+    source = await opening(() => run === page.run);
+  } catch (error) {
+    if (run !== page.run) return; // something else was opened meanwhile
+    throw error;
+  }
   if (run !== page.run) return source.close();
   page.source = source;
   page.about = { kind: source.kind, name: source.name, size_wh: [source.width, source.height] };
@@ -413,7 +436,7 @@ function download() {
 // --- controls -------------------------------------------------------------------------------------------------------
 
 const OPENERS = {
-  camera: () => guarded(() => open(() => openCamera(video))),
+  camera: () => guarded(() => open((wanted) => openCamera(video, wanted))),
   file: () => $("file").click(),
   sample: () => guarded(() => open(() => openAddress(page.site.sample))),
 };
@@ -432,7 +455,7 @@ for (const id of ["file", "model-file"]) {
 $("open-model").addEventListener("click", () => $("model-file").click());
 $("model").addEventListener("change", (event) => {
   const entry = page.site.models.find((model) => model.file === event.target.value);
-  if (entry) guarded(() => useListedModel(entry));
+  if (entry) guarded(() => useEntry(entry));
 });
 $("stop").addEventListener("click", close);
 $("alert-close").addEventListener("click", () => ($("alert").hidden = true));

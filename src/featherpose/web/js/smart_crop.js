@@ -11,6 +11,9 @@ export function wholeFrame([width, height]) {
   return [width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half];
 }
 
+/** The middle [x, y] of a box. */
+export const middleOf = ([left, top, right, bottom]) => [(left + right) / 2, (top + bottom) / 2];
+
 /** One spelling for a joint: 'Left Shoulder', 'leftShoulder', 'LShoulder', 'l_shoulder' all give 'left_shoulder'. */
 export function canonicalJointName(name) {
   const words = name

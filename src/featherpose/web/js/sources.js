@@ -1,8 +1,11 @@
 // Where pictures come from: {kind: "camera" | "photo" | "video", name, width, height, image, close()}. `image` is what a
 // canvas draws; a photo's is upright (EXIF).
 
-/** The webcam, playing in `video`; Error with one sentence when the browser does not give it. */
-export async function openCamera(video) {
+/**
+ * The webcam, playing in `video`; Error with one sentence when the browser does not give it. wanted: whether something else
+ * was not opened meanwhile.
+ */
+export async function openCamera(video, wanted = () => true) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Error(
       "This browser gives a camera only to pages from this computer (http://127.0.0.1) or over https; " +
@@ -20,11 +23,16 @@ export async function openCamera(video) {
   }
   const close = () => {
     for (const track of stream.getTracks()) track.stop();
-    video.srcObject = null;
+    if (video.srcObject === stream) video.srcObject = null;
   };
+  if (!wanted()) {
+    close();
+    throw new Error("Something else was opened before the camera was allowed");
+  }
   try {
     video.srcObject = stream;
-    await playing(video);
+    await video.play();
+    if (video.videoWidth === 0) await new Promise((resolve) => video.addEventListener("resize", resolve, { once: true }));
   } catch (error) {
     close();
     throw new Error(`The camera gives no picture (${error.message})`);
@@ -68,23 +76,24 @@ function photo(bitmap, name) {
 async function openVideo(file, video) {
   const address = URL.createObjectURL(file);
   const close = () => {
-    video.pause();
-    video.removeAttribute("src");
-    video.load();
+    if (video.src === address) {
+      video.pause();
+      video.removeAttribute("src");
+      video.load();
+    }
     URL.revokeObjectURL(address);
   };
+  let problem = "this browser cannot play it; most play MP4 (H.264) and WebM";
   try {
     video.src = address;
-    await playing(video);
+    await video.play();
+    if (video.videoWidth === 0) {
+      problem = "it has no picture that this browser shows; most play MP4 (H.264) and WebM";
+      throw new Error(problem);
+    }
   } catch {
     close();
-    throw new Error(`${file.name}: this browser cannot play it; most play MP4 (H.264) and WebM`);
+    throw new Error(`${file.name}: ${problem}`);
   }
   return { kind: "video", name: file.name, width: video.videoWidth, height: video.videoHeight, image: video, close };
-}
-
-/** Waits until the first frame is there. */
-async function playing(video) {
-  await video.play();
-  if (video.videoWidth === 0) await new Promise((resolve) => video.addEventListener("resize", resolve, { once: true }));
 }
