@@ -313,6 +313,22 @@ def test_the_oks_loss_and_decoding_by_the_top_of_the_heatmap_exclude_each_other(
     assert read_recipe(task, dark).losses
 
 
+def test_the_focal_loss_and_curves_on_the_joint_exclude_each_other(task):
+    with pytest.raises(ValueError, match=r"loss\.form = 'focal' wants curves that are exactly 1"):
+        read_recipe(task, ["loss.form=focal", "model.codec.subcell=true"])
+    assert read_recipe(task, ["loss.form=focal"]).loss["form"] == "focal"
+
+
+def test_a_network_that_names_neither_preset_nor_backbone_is_lite(task, tmp_path):
+    path = tmp_path / "plain.toml"
+    text = "\n".join(line for line in task.read_text().splitlines() if not line.startswith("network"))
+    (tmp_path / "three.json").write_text((task.parent / "three.json").read_text())
+    path.write_text(text)
+    data = [f"data=[{{path='{task.parent}', split='train'}}]", "validation.path="]
+    for overrides in ([], ["model.network.width=0.5"], ["model.network.system=movenet"]):
+        assert read_recipe(path, [*overrides, *data]).model.network["preset"] == "lite"
+
+
 def test_bones_are_needed_for_their_loss(task, tmp_path):
     path = edited(task, tmp_path, 'name = "tiny"', 'name = "other"')
     facts = json.loads((tmp_path / "three.json").read_text())

@@ -134,6 +134,11 @@ def test_box_of_points_leaves_out_nan():
     assert box_of_points(points[2]).tolist() == [2, 9, 2, 9]
 
 
+def test_a_square_around_a_point_is_as_large_as_around_a_pixel():
+    assert square_around(np.array([3.0, 4, 3, 4]), 2.0).tolist() == [2, 3, 4, 5]
+    assert square_around(np.array([3.0, 4, 7, 6]), 1.5).tolist() == [2, 2, 8, 8]
+
+
 def test_flip_joints_swaps_rows_by_the_pairs():
     skeleton = Skeleton("s", ("left", "middle", "right"), flip_pairs=(("left", "right"),))
     assert flip_joints(np.array([[1, 2], [3, 4], [5, 6]]), skeleton).tolist() == [[5, 6], [3, 4], [1, 2]]

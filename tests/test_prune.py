@@ -40,6 +40,11 @@ def half_dead(facts):
     return network
 
 
+def test_context_that_the_recipe_lacks_is_left_out():
+    slim = narrowed(half_dead({**WIDE, "context": 2}), SLIM, COCO, losses)
+    assert len(slim.neck.context) == 0 and slim.backbone.stem.conv.out_channels == 8
+
+
 def losses(network):
     for _ in range(3):
         yield sum((value - 1).square().mean() for value in network(torch.rand(2, 3, 64, 64) * 255).values())

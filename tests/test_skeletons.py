@@ -198,6 +198,19 @@ def test_a_skeleton_from_toml(tmp_path):
     assert load_skeleton(path) == HAND
 
 
+def test_left_and_right_are_pairs_unless_the_file_says_otherwise(tmp_path):
+    path = tmp_path / "hand.toml"
+    named = 'name = "hand"\njoints = ["wrist", "LTip", "RTip", "left_nail"]\n'
+    path.write_text(named, encoding="utf-8")
+    assert load_skeleton(path).flip_pairs == (("LTip", "RTip"),)
+    assert load_skeleton(path).flip_index().tolist() == [0, 2, 1, 3]
+    path.write_text(named + 'flip_pairs = [["LTip", "left_nail"]]\n', encoding="utf-8")
+    assert load_skeleton(path).flip_index().tolist() == [0, 3, 2, 1]
+    path.write_text(named + "flip_pairs = []\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="'LTip' and 'RTip' are no flip pair; add them, or leave flip_pairs out"):
+        load_skeleton(path)
+
+
 def test_built_in_skeletons_by_name():
     assert load_skeleton("coco17") is COCO17
     assert load_skeleton("mpii16") is MPII16

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ from featherpose.train.checkpoint import read_facts
 from featherpose.train.config import TrainRules, read_recipe
 from featherpose.train.distributed import Process
 from featherpose.train.ema import EMA
+from featherpose.train.initial import initial_thresholds
 from featherpose.train.loop import Interrupted, Run, train
 from featherpose.train.meter import Meter
 from featherpose.train.optimizer import lr_factor
@@ -427,6 +429,16 @@ def test_a_model_of_the_same_kind_is_continued_as_it_is(task, first_model):
     run = build(task, f"model.init='{first_model}'")
     wanted = load_file(first_model)
     assert all(torch.equal(value, wanted[name]) for name, value in run.network.state_dict().items())
+
+
+def test_a_model_of_the_same_joints_gives_its_thresholds(task, first_model, tmp_path):
+    assert (build(task).spec().joint_threshold, build(task).spec().pose_threshold) == (0.2, 0.1)
+    network, spec = load_network(first_model)
+    calibrated = tmp_path / "calibrated.safetensors"
+    save_model(calibrated, network, replace(spec, joint_threshold=0.15, pose_threshold=0.4))
+    spec = build(task, f"model.init='{calibrated}'").spec()
+    assert (spec.joint_threshold, spec.pose_threshold) == (0.15, 0.4)
+    assert initial_thresholds(str(calibrated), COCO17) == initial_thresholds("", COCO17) == {}
 
 
 def test_a_model_with_other_joints_keeps_all_but_what_the_new_joints_need(task, first_model):

@@ -96,9 +96,9 @@ def crop_map(box_xyxy: np.ndarray, out_wh: tuple[int, int]) -> np.ndarray:
 
 
 def square_around(box_xyxy: np.ndarray, margin: float) -> np.ndarray:
-    """The square with the box's centre and `margin` times its longer side, as (x1, y1, x2, y2)."""
+    """The square with the box's centre and `margin` times its longer side, of one pixel at least, as (x1, y1, x2, y2)."""
     x1, y1, x2, y2 = (float(v) for v in box_xyxy)
-    half = max(x2 - x1, y2 - y1) * margin / 2
+    half = max(x2 - x1, y2 - y1, 1.0) * margin / 2
     cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
     return np.array([cx - half, cy - half, cx + half, cy + half])
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from numbers import Real
 from pathlib import Path
@@ -202,10 +203,19 @@ MPII16 = Skeleton(
 SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, LSP14, MPII16)}
 
 
+def mirror_pairs(joints: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The pairs (left_x, right_x) among joints, in whatever spelling."""
+    place = {canonical_joint_name(joint): joint for joint in joints}
+    pairs = ((name, "right_" + name.removeprefix("left_")) for name in place if name.startswith("left_"))
+    return tuple((place[left], place[right]) for left, right in pairs if right in place)
+
+
 def load_skeleton(name_or_path: str | Path) -> Skeleton:
     """A built-in skeleton by name, or one from a `.toml` or `.json` file with the keys of `Skeleton.to_dict`.
 
-    Raises ValueError for an unknown name or a file with missing or unknown keys.
+    Without `flip_pairs` they are those of `mirror_pairs`. Raises ValueError for an unknown name, a file with missing or
+    unknown keys, and flip pairs that leave a left and a right joint of one name unpaired: mirrored pictures would be
+    labelled wrongly.
     """
     if str(name_or_path) in SKELETONS:
         return SKELETONS[str(name_or_path)]
@@ -224,6 +234,16 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
     except ValueError as error:
         raise ValueError(f"{path}: not a readable {path.suffix[1:].upper()} file ({error})") from error
     try:
-        return Skeleton.from_dict(facts)
+        skeleton = Skeleton.from_dict(facts)
+        pairs = mirror_pairs(skeleton.joints)
+        if "flip_pairs" not in facts:
+            return replace(skeleton, flip_pairs=pairs)
+        paired = {joint for pair in skeleton.flip_pairs for joint in pair}
+        for left, right in pairs:
+            if left not in paired and right not in paired:
+                raise ValueError(
+                    f"'{left}' and '{right}' are no flip pair; add them, or leave flip_pairs out: then all are found by name"
+                )
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
+    return skeleton

@@ -67,6 +67,7 @@ def label(
     from featherpose.data.teacher import load_teacher
     from featherpose.data.teacher.ask import Kept, ask, fingerprint, people_of
     from featherpose.data.teacher.trust import agree, choose_thresholds, read_thresholds
+    from featherpose.runtime.bundled import bundled_path
     from featherpose.runtime.report import write_whole
     from featherpose.skeletons import load_skeleton
 
@@ -98,7 +99,8 @@ def label(
         raise ValueError(f"{labels}: nobody is labelled in these photos, and no --boxes are given")
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    parts = (labels, Path(teacher), boxes, model.kind, flip, upright, model.skeleton.to_dict())
+    teacher_file = Path(teacher) if Path(teacher).is_file() else bundled_path(teacher)
+    parts = (labels, teacher_file, boxes, model.kind, flip, upright, model.skeleton.to_dict())
     kept = Kept(beside(out, ".answers.npz"), fingerprint(*parts), time.monotonic)
     with rate_bar("people") as bar:
         task = bar.add_task(f"{model.name} looks at {name}", total=len(people))
@@ -135,7 +137,7 @@ def label(
             "labels_sha256": hashlib.sha256(labels.read_bytes()).hexdigest(),
             "teacher": {
                 "name": model.name,
-                "fingerprint": fingerprint(Path(teacher)),
+                "fingerprint": fingerprint(teacher_file),
                 "kind": model.kind,
                 "input_size": list(model.input_size),
                 "flip": flip,

@@ -40,16 +40,26 @@ def export(
     keep: Annotated[
         str, typer.Option(help='--int8: what stays float: any of "first", "neck", "heads", by commas; "" for nothing.')
     ] = "first,neck,heads",
+    joint_threshold: Annotated[
+        float | None, typer.Option(help="From which score on a joint counts  [default: the model's]", min=0, max=1)
+    ] = None,
+    pose_threshold: Annotated[
+        float | None,
+        typer.Option(help="From which pose score on somebody is there, see `evaluate --nobody`  [default: the model's]",
+                     min=0, max=1),
+    ] = None,
 ) -> None:  # fmt: skip
     """Turn a trained model into an ONNX file that carries everything a runtime must know of it.
 
     The file is run and its joints are compared with torch's; nothing is written when one disagrees. An --int8 file is
     compared with the float one: how far joints move is told, and nothing is written when the median is absurd.
     """
+    thresholds = {"joint_threshold": joint_threshold, "pose_threshold": pose_threshold}
+    thresholds = {name: value for name, value in thresholds.items() if value is not None}
     if not int8:
         if split is not None:
             raise ValueError("--split is for 8-bit files; give --int8 too")
-        _export(model, out, decoder=decoder, opset=opset, data=data, half=half)
+        _export(model, out, decoder=decoder, opset=opset, data=data, half=half, thresholds=thresholds)
         return
     if half:
         raise ValueError("--half and --int8 exclude each other: an int8 file's weights are stored in 8 bits")
@@ -57,7 +67,7 @@ def export(
         raise ValueError("--int8 needs --data: photos like those the model will see, to find the ranges of its values on")
     kept = [part.strip() for part in keep.split(",") if part.strip()]
     arguments = {"data": data, "split": split, "keep": kept, "method": method, "count": pictures}
-    _export_int8(model, out, decoder=decoder, opset=opset, arguments=arguments)
+    _export_int8(model, out, decoder=decoder, opset=opset, arguments=arguments, thresholds=thresholds)
 
 
 def _check_trained(model: Path) -> None:
@@ -68,7 +78,18 @@ def _check_trained(model: Path) -> None:
         raise FileNotFoundError(f"{model}: there is no such model file")
 
 
-def _export(model: Path, out: Path | None, *, decoder: bool, opset: int, data: Path | None, half: bool) -> None:
+def _load(model: Path, thresholds: dict[str, float]):
+    from dataclasses import replace
+
+    from featherpose.systems.files import load_network
+
+    network, spec = load_network(model)
+    return network, replace(spec, **thresholds)
+
+
+def _export(
+    model: Path, out: Path | None, *, decoder: bool, opset: int, data: Path | None, half: bool, thresholds: dict
+) -> None:  # fmt: skip
     _check_trained(model)
     if out is None:
         out = model.with_name(f"{model.stem}_joints.onnx") if decoder else model.with_suffix(".onnx")
@@ -78,10 +99,9 @@ def _export(model: Path, out: Path | None, *, decoder: bool, opset: int, data: P
     from rich.console import Console
 
     from featherpose.export.onnx import export_onnx
-    from featherpose.systems.files import load_network
 
     start = time.perf_counter()
-    network, spec = load_network(model)
+    network, spec = _load(model, thresholds)
     with Console(stderr=True).status("export") as status:
         _, parity = export_onnx(
             network, spec, out, decoder=decoder, opset=opset, half=half, data=data, progress=status.update
@@ -91,7 +111,9 @@ def _export(model: Path, out: Path | None, *, decoder: bool, opset: int, data: P
     print(f"agrees with torch: {parity}")
 
 
-def _export_int8(model: Path, out: Path | None, *, decoder: bool, opset: int, arguments: dict) -> None:
+def _export_int8(
+    model: Path, out: Path | None, *, decoder: bool, opset: int, arguments: dict, thresholds: dict
+) -> None:  # fmt: skip
     import tempfile
     import time
 
@@ -106,6 +128,8 @@ def _export_int8(model: Path, out: Path | None, *, decoder: bool, opset: int, ar
     exported = model.suffix.lower() == ".onnx"
     if exported and not model.is_file():
         raise FileNotFoundError(f"{model}: there is no such model file")
+    if exported and thresholds:
+        raise ValueError(f"{model}: an exported file's thresholds stay as they are; give the .safetensors model")
     if exported and decoder:
         raise ValueError(f"{model}: an exported file's outputs stay as they are; --decoder needs the .safetensors model")
     if not exported:
@@ -121,10 +145,9 @@ def _export_int8(model: Path, out: Path | None, *, decoder: bool, opset: int, ar
         source = model
         if not exported:
             from featherpose.export.onnx import export_onnx
-            from featherpose.systems.files import load_network
 
             source = Path(folder) / f"{model.stem}.onnx"
-            export_onnx(*load_network(model), source, decoder=decoder, opset=opset, progress=status.update)
+            export_onnx(*_load(model, thresholds), source, decoder=decoder, opset=opset, progress=status.update)
         shift = quantise_onnx(source, out, progress=status.update, **arguments)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, int8, {time.perf_counter() - start:.0f} s")
     print(f"against float: {shift}")

@@ -76,6 +76,22 @@ def load_network(path: str | Path) -> tuple[nn.Module, ModelSpec]:
     return network.eval(), spec
 
 
+def spec_of(path: str | Path) -> ModelSpec | None:
+    """The spec in a file that `save_model` wrote, without its weights; None for another safetensors file.
+
+    FileNotFoundError, or ValueError for what is no safetensors file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such model file")
+    try:
+        with safe_open(str(path), framework="np") as file:
+            facts = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    return ModelSpec.from_json(facts[SPEC_KEY]) if SPEC_KEY in facts else None
+
+
 @torch.no_grad()
 def _fill(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
     """Copies the file's tensors into the network; ValueError for the first that is missing, too many or ill-shaped."""

@@ -71,7 +71,8 @@ class ModelRules:
     def __post_init__(self) -> None:
         require(self.name.strip() == self.name != "" and not set(self.name) & set("/\\"), "model.name", self.name,
                  "a name without slashes: files and folders are called so")  # fmt: skip
-        object.__setattr__(self, "network", {"system": "movenet", **self.network})
+        preset = {} if {"preset", "backbone"} & self.network.keys() else {"preset": "lite"}
+        object.__setattr__(self, "network", {"system": "movenet", **preset, **self.network})
         object.__setattr__(self, "codec", {"name": "movenet", **self.codec})
 
 
@@ -247,6 +248,11 @@ class Recipe:
             raise ValueError("losses.imitation has no photos to learn from: every data.taught is false")
         if self.model.teacher and not self.losses.get("imitation"):
             raise ValueError("model.teacher would teach nothing: give losses.imitation a weight, 1 say, or leave it out")
+        if form == "focal" and self.model.codec.get("subcell"):
+            raise ValueError(
+                "loss.form = 'focal' wants curves that are exactly 1 at the joint's cell, but with model.codec.subcell = true "
+                "none is: everything would be trained to 0; leave one of the two out"
+            )
         if self.losses.get("oks") and self.model.codec.get("refine") == "dark":
             raise ValueError(
                 "losses.oks trains the offsets that decoding reads, but model.codec.refine = 'dark' reads none; "

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from featherpose.importers.classifier import load_classifier
 from featherpose.models.layers import has_folded_norms, unfold_batch_norms
 from featherpose.skeletons import Skeleton, joint_mapping
+from featherpose.spec import ModelSpec
 from featherpose.systems import build_network
-from featherpose.systems.files import load_network
+from featherpose.systems.files import load_network, spec_of
 from featherpose.train.prune import narrowed
 
 LAST = ".out."
@@ -32,7 +33,7 @@ def initial_network(
     if not init:
         return build_network(facts, len(skeleton))
     path = Path(init)
-    if path.suffix.lower() == ".safetensors" and _is_model(path):
+    if path.suffix.lower() == ".safetensors" and _spec_of_start(path) is not None:
         network, spec = load_network(path)
         if prune is not None and spec.skeleton == skeleton:
             return narrowed(network, facts, skeleton, prune)
@@ -48,6 +49,15 @@ def initial_network(
     if has_folded_norms(network.backbone):
         unfold_batch_norms(network.backbone, [batch / 127.5 - 1 for batch in photos()])
     return network
+
+
+def initial_thresholds(init: str, skeleton: Skeleton) -> dict[str, float]:
+    """joint_threshold and pose_threshold of the model of these joints that a run starts from; nothing where there is none."""
+    path = Path(init)
+    spec = spec_of(path) if path.suffix.lower() == ".safetensors" and path.is_file() else None
+    if spec is None or spec.skeleton.joints != skeleton.joints:
+        return {}
+    return {name: getattr(spec, name) for name in ("joint_threshold", "pose_threshold")}
 
 
 def _fitting_weights(
@@ -80,16 +90,7 @@ def _fitting_weights(
     return network
 
 
-def _is_model(path: Path) -> bool:
-    """Whether a safetensors file carries a spec of ours (else it is somebody's state dict)."""
-    from safetensors import SafetensorError, safe_open
-
-    from featherpose.spec import SPEC_KEY
-
+def _spec_of_start(path: Path) -> ModelSpec | None:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file to start from (model.init)")
-    try:
-        with safe_open(str(path), framework="np") as file:
-            return SPEC_KEY in (file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    return spec_of(path)

@@ -31,7 +31,7 @@ from featherpose.train.ema import EMA
 from featherpose.train.folder import CHECKPOINT, MODEL, Journal, check_folder, writing
 from featherpose.train.hardest import hardest
 from featherpose.train.imitation import GraphTeacher, NetworkTeacher, make_teacher
-from featherpose.train.initial import initial_network
+from featherpose.train.initial import initial_network, initial_thresholds
 from featherpose.train.meter import Meter
 from featherpose.train.optimizer import lr_factor, make_optimizer
 from featherpose.train.validate import picture, validate
@@ -286,6 +286,7 @@ class Run:
             input_size=self.recipe.input_size,
             codec=self.recipe.model.codec,
             network=self.recipe.model.network,
+            **initial_thresholds(self.recipe.model.init, self.skeleton),
             provenance={
                 "recipe": self.recipe.to_public_dict(),
                 "fingerprint": self.recipe.fingerprint(),

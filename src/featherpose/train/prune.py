@@ -17,7 +17,8 @@ def narrowed(
     """The network of `facts` (a recipe's `model.network`) with the most important channels of a wider `network`.
 
     losses: gives the loss of the network it is handed, batch by batch. Layers that are added or multiplied channel by
-    channel are pruned together (torch-pruning finds them). Nothing is trained: the result needs that.
+    channel are pruned together (torch-pruning finds them). Context blocks are left out where `facts` has none. Nothing is
+    trained: the result needs that.
     Raises ValueError when `facts` is not the same network with fewer channels.
     """
     try:
@@ -26,6 +27,8 @@ def narrowed(
         raise ValueError("model.prune needs torch-pruning: pip install 'featherpose[train]'") from error
     slim = build_network(facts, len(skeleton))
     wanted = {name: module.out_channels for name, module in _convolutions(slim)}
+    if not len(slim.neck.context):  # blocks that only add to what goes past them
+        network.neck.context = slim.neck.context
     mine = {name: module.out_channels for name, module in _convolutions(network)}
     wider = sorted(name for name in wanted.keys() & mine.keys() if wanted[name] > mine[name])
     if wanted.keys() != mine.keys() or wider:

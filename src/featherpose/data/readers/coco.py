@@ -18,7 +18,15 @@ from featherpose.data.readers import Problem
 from featherpose.data.readers.sources import read_sources
 from featherpose.data.sample import UNKNOWN, Sample, map_joints, map_values, nearest_to_middle
 from featherpose.geometry import box_of_points
-from featherpose.skeletons import COCO17, DEFAULT_SIGMA, SKELETONS, Skeleton, canonical_joint_name, joint_mapping
+from featherpose.skeletons import (
+    COCO17,
+    DEFAULT_SIGMA,
+    SKELETONS,
+    Skeleton,
+    canonical_joint_name,
+    joint_mapping,
+    mirror_pairs,
+)
 
 FAR = 1.0
 """A joint this many longer sides of the photo outside it cannot be meant. A guess: crops may well cut joints off."""
@@ -78,11 +86,6 @@ def skeleton_from_category(joint_names: list[str], bones: list, *, name: str) ->
     bones: COCO's `skeleton`, pairs of positions that count from 1.
     """
     joints = [canonical_joint_name(joint) for joint in joint_names]
-    pairs = []
-    for joint in joints:
-        other = "right_" + joint.removeprefix("left_")
-        if joint.startswith("left_") and other in joints:
-            pairs.append((joint, other))
     lines = []
     for bone in bones:
         if not (isinstance(bone, list) and len(bone) == 2 and all(_is_int(v) and 1 <= v <= len(joints) for v in bone)):
@@ -90,7 +93,7 @@ def skeleton_from_category(joint_names: list[str], bones: list, *, name: str) ->
         lines.append((joints[bone[0] - 1], joints[bone[1] - 1]))
     measured = dict(zip(COCO17.joints, COCO17.sigmas, strict=True))
     sigmas = tuple(measured.get(joint, DEFAULT_SIGMA) for joint in joints)
-    return Skeleton(name=name, joints=tuple(joints), flip_pairs=tuple(pairs), bones=tuple(lines), sigmas=sigmas)
+    return Skeleton(name=name, joints=tuple(joints), flip_pairs=mirror_pairs(joints), bones=tuple(lines), sigmas=sigmas)
 
 
 # --- the file -------------------------------------------------------------------------------------------------------
