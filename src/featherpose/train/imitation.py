@@ -19,6 +19,7 @@ from featherpose.codecs import build_codec
 from featherpose.data.teacher.top_down import HeatmapTeacher
 from featherpose.evaluation import CROP_MARGIN
 from featherpose.losses import IMITATED
+from featherpose.models.layers import fold_batch_norms
 from featherpose.skeletons import Skeleton
 from featherpose.systems.files import load_network
 
@@ -60,6 +61,7 @@ class NetworkTeacher:
                 f"{path}: the teacher's maps are those of codec {spec.codec}, the recipe's of {codec}; a teacher must "
                 "have the same codec and stride"
             )
+        fold_batch_norms(network)
         self.network = network.requires_grad_(False).to(device, memory_format=torch.channels_last)
         self.amp = amp
 
