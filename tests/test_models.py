@@ -17,6 +17,7 @@ from featherpose.models.layers import (
     ConvNorm,
     FastSigmoid,
     StridedDepthwise,
+    fold_batch_norms,
     has_folded_norms,
     make_divisible,
     set_folded,
@@ -374,3 +375,20 @@ def test_after_unfolding_training_starts_from_the_same_function():
     assert not has_folded_norms(network)
     with torch.no_grad():
         torch.testing.assert_close(network.train()(batch), network.eval()(batch), rtol=1e-3, atol=1e-3)
+
+
+def test_norms_in_the_convolutions_change_no_map():
+    network = build_network({"system": "movenet", "preset": "nano"}, 17).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values, low, high in ((module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5), (module.running_mean, -0.5, 0.5),
+                                      (module.running_var, 0.5, 2.0)):  # fmt: skip
+                torch.nn.init.uniform_(values, low, high)
+    image = torch.rand(1, 3, 64, 96) * 255
+    with torch.no_grad():
+        expected = network(image)
+        fold_batch_norms(network)
+        given = network(image)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+    for name, value in given.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
