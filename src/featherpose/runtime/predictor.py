@@ -16,7 +16,7 @@ from featherpose.runtime.smart_crop import smart_crop, whole_frame
 
 
 class Predictor:
-    """Finds the joints of the target person: the one nearest the middle, nearest a point, or inside a box.
+    """Finds the joints of the target person: sure and near the middle, nearest a point, or inside a box.
 
         pose = Predictor()("photo.jpg")
         pose.xy, pose.score  # (17, 2) pixels of the photo, (17,) in [0, 1]

@@ -219,7 +219,8 @@ class Tracker:
     def _follow_plainly(self, image: np.ndarray) -> None:
         """The official rule: one look at the last crop, whoever is nearest its middle."""
         region = whole_frame(self._size_wh) if self._crop is None else self._crop
-        pose = self.predictor.look(image, region)
+        focus = None if self._crop is None else (region[:2] + region[2:]) / 2
+        pose = self.predictor.look(image, region, focus_xy=focus)
         counts = pose.score > self.predictor.spec.joint_threshold
         if counts.any() and pose.score[counts].mean() >= OFFICIAL_LEAST_SCORE:
             self._seen(pose)
