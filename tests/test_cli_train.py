@@ -96,7 +96,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("overrides", "sentence"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_work_is_refused_and_leaves_no_folder(task, tmp_path, capfd, overrides, sentence):
+def test_what_cannot_work_is_refused_and_leaves_no_folder(task, tmp_path, capfd, monkeypatch, overrides, sentence):
+    monkeypatch.chdir(task.parent)
     write_split(task.parent / "others", "val", 2, joints=("tail", "left_ear", "right_ear"))
     write_unlabelled(task.parent / "empty")
     options = [option for override in overrides for option in ("--set", override)]

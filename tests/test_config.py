@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 from tiny_training import write_split, write_task
 
 from featherpose.data.augment import Augmentation
-from featherpose.train.config import DataRules, ModelRules, Recipe, Stage, TrainRules, ValidationRules, read_recipe
+from featherpose.train.config import DataRules, ModelRules, Stage, TrainRules, ValidationRules, read_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 
@@ -44,7 +44,8 @@ def test_defaults_and_relative_paths(task):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_recipes_that_come_along_can_be_read(path):
-    assert isinstance(read_recipe(path), Recipe)
+    recipe = read_recipe(path)
+    assert recipe.model.name == {"finetune": "lite-mine"}.get(path.stem, path.stem) and recipe.data and recipe.stage
 
 
 EARLIER = {
@@ -190,8 +191,14 @@ def test_a_stage_leaves_the_other_augmentation_alone(task):
     assert recipe.augmentation(recipe.stage[0]).blur == 0.5 and recipe.augment.flip == 0.5
 
 
-def test_a_relative_path_in_an_override_counts_from_the_recipe(task):
-    assert read_recipe(task, ["data.0.path=../elsewhere"]).data[0].path == str(task.parent.parent / "elsewhere")
+def test_a_relative_path_in_an_override_counts_from_the_working_directory(task, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = read_recipe(task, ["data.0.path=photos", "model.init=../first.safetensors", "validation.path="])
+    assert recipe.data[0].path == str(tmp_path / "photos") and recipe.validation.path == ""
+    assert recipe.model.init == str(tmp_path.parent / "first.safetensors")
+    whole = read_recipe(task, ["data=[{path='a', split='train'}, {path='/b', split='val'}]", "validation.path="])
+    assert [data.path for data in whole.data] == [str(tmp_path / "a"), "/b"]
+    assert read_recipe(task).data[0].path == str(task.parent / "data")
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

@@ -34,6 +34,10 @@ def corner_center(maps, row, column):
     return maps
 
 
+RULES = (
+    {"vote_radius": 0}, {"vote_radius": 1}, {"vote_radius": 2}, {"refine": "dark"},
+    {"softening": 4.0}, {"softening": 4.0, "center_softening": 16.0, "vote_radius": 1},
+)  # fmt: skip
 CASES = {
     "one picture": lambda rng: random_maps(rng, 1, 24, 24),
     "a batch": lambda rng: random_maps(rng, 7, 24, 24),
@@ -64,7 +68,7 @@ def test_twin_finds_the_same_cells(case):
     assert np.array_equal(joints[:, :, :2], xy)
 
 
-@pytest.mark.parametrize("rules", [{"vote_radius": 0}, {"vote_radius": 1}, {"vote_radius": 2}, {"refine": "dark"}], ids=str)
+@pytest.mark.parametrize("rules", RULES, ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_twin_gives_the_same_joints_and_scores(case, rules):
     maps = CASES[case](np.random.default_rng(1))

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ pytest.importorskip("torch")
 import torch
 from tiny_training import log_lines, write_split, write_task
 
+from featherpose.systems.files import load_network
 from featherpose.train.config import read_recipe
 from featherpose.train.hardest import hardest
 from featherpose.train.loop import Interrupted, train
@@ -65,10 +67,20 @@ def test_training_on_photos_without_people_teaches_silence(tmp_path):
     task = write_task(tmp_path)
     labels = write_split(tmp_path / "empty", "train", 8, seed=5)
     labels.write_text(json.dumps({**json.loads(labels.read_text()), "annotations": []}))
-    more = f"data=[{{path='data', split='train'}}, {{path='{tmp_path / 'empty'}', split='train'}}]"
-    recipe = read_recipe(task, [more, "stage.0.epochs=1", "validation.path="])
-    model = train(recipe, tmp_path / "run")
-    assert model.is_file()
+    more = f"data=[{{path='{task.parent / 'data'}', split='train'}}, {{path='{tmp_path / 'empty'}', split='train'}}]"
+    noise = np.random.default_rng(0).integers(60, 140, (8, 64, 64, 3), dtype=np.uint8)
+    for number, picture in enumerate(noise):
+        cv2.imwrite(str(tmp_path / "empty" / "train" / f"{number}.png"), picture)
+
+    def surest(name, *overrides):
+        """How sure of somebody in pictures of noise a run makes its network, at its surest place."""
+        recipe = read_recipe(task, [*overrides, "train.ema=0", "validation.path="])
+        network, _ = load_network(train(recipe, tmp_path / name))
+        with torch.no_grad():
+            maps = network(torch.from_numpy(noise).permute(0, 3, 1, 2).float())
+        return float(maps["center"].amax(dim=(1, 2, 3)).mean())
+
+    assert surest("run", more, "stage.0.epochs=6") < 0.8 * surest("without", "stage.0.epochs=10")
     (start,) = log_lines(tmp_path / "run", "start")
     assert start["samples"] == 20 and start["problems"] == {}
     assert all(np.isfinite(line["loss"]) for line in log_lines(tmp_path / "run", "train"))

@@ -204,6 +204,9 @@ def test_left_and_right_are_pairs_unless_the_file_says_otherwise(tmp_path):
     path.write_text(named, encoding="utf-8")
     assert load_skeleton(path).flip_pairs == (("LTip", "RTip"),)
     assert load_skeleton(path).flip_index().tolist() == [0, 2, 1, 3]
+    path.write_text('name = "arm"\njoints = ["left_wrist", "LElbow", "tail"]\n', encoding="utf-8")
+    wrist, elbow = (COCO17.sigmas[COCO17.joints.index(f"left_{name}")] for name in ("wrist", "elbow"))
+    assert load_skeleton(path).sigmas == (wrist, elbow, 0.08)
     path.write_text(named + 'flip_pairs = [["LTip", "left_nail"]]\n', encoding="utf-8")
     assert load_skeleton(path).flip_index().tolist() == [0, 3, 2, 1]
     path.write_text(named + "flip_pairs = []\n", encoding="utf-8")

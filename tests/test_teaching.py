@@ -79,11 +79,11 @@ def stopped_equals_straight(recipe, folder):
 
 
 def test_answers_cost_nothing_and_change_nothing_until_they_are_asked_for(task):
-    plain, asked = (first_batch(run_of(task, f"data.0.path={name}")) for name in ("data", "asked"))
+    plain, asked = (first_batch(run_of(task, f"data.0.path={task.parent / name}")) for name in ("data", "asked"))
     assert plain.keys() == asked.keys()
     assert not [name for name in asked if name.startswith("teacher")]
     assert all(np.array_equal(plain[name], asked[name]) for name in plain)
-    wanted = first_batch(run_of(task, "data.0.path=asked", DISTIL))
+    wanted = first_batch(run_of(task, f"data.0.path={task.parent / 'asked'}", DISTIL))
     assert all(np.array_equal(plain[name], wanted[name]) for name in plain)
     assert {name for name in wanted if name not in plain} == {
         f"teacher_{name}{end}" for name in ("heatmap", "offset") for end in ("", "_weight")
@@ -93,7 +93,7 @@ def test_answers_cost_nothing_and_change_nothing_until_they_are_asked_for(task):
 
 
 def test_sets_with_and_without_answers_mix(task):
-    mixed = "data=[{path='data', split='train'}, {path='asked', split='train'}]"
+    mixed = f"data=[{{path='{task.parent / 'data'}', split='train'}}, {{path='{task.parent / 'asked'}', split='train'}}]"
     batch = first_batch(run_of(task, mixed, DISTIL))
     said = batch["teacher_heatmap_weight"].any(axis=(1, 2, 3))
     assert said.any() and not said.all()
@@ -101,7 +101,7 @@ def test_sets_with_and_without_answers_mix(task):
 
 
 def test_answers_are_learned_and_a_stopped_run_goes_on_bit_for_bit(task, tmp_path):
-    recipe = read_recipe(task, ["data.0.path=asked", DISTIL, "validation.path="])
+    recipe = read_recipe(task, [f"data.0.path={task.parent / 'asked'}", DISTIL, "validation.path="])
     assert stopped_equals_straight(recipe, tmp_path)
     losses = log_lines(tmp_path / "straight", "train")[-1]["losses"]
     assert set(losses) == {"heatmap", "center", "regression", "offset", "distillation"} and losses["distillation"] > 0

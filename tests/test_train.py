@@ -438,14 +438,25 @@ def test_a_model_of_the_same_joints_gives_its_thresholds(task, first_model, tmp_
     save_model(calibrated, network, replace(spec, joint_threshold=0.15, pose_threshold=0.4))
     spec = build(task, f"model.init='{calibrated}'").spec()
     assert (spec.joint_threshold, spec.pose_threshold) == (0.15, 0.4)
+    fewer = Skeleton(name="fewer", joints=(JOINTS[1],))
+    assert initial_thresholds(str(calibrated), fewer) == {"joint_threshold": 0.15, "pose_threshold": 0.4}
     assert initial_thresholds(str(calibrated), COCO17) == initial_thresholds("", COCO17) == {}
+
+
+def test_heads_of_another_width_are_left_and_the_rest_is_taken(task, first_model):
+    run = build(task, f"model.init='{first_model}'", "model.network.head_width=24")
+    given, own = load_file(first_model), run.network.state_dict()
+    assert all(torch.equal(own[name], given[name]) for name in own if name.startswith(("backbone.", "neck.")))
+    assert own["heads.heatmap.out.weight"].shape != given["heads.heatmap.out.weight"].shape
 
 
 def test_a_model_with_other_joints_keeps_all_but_what_the_new_joints_need(task, first_model):
     two = Skeleton(name="two", joints=("right_hand", "tail"))
     (task.parent / "two.json").write_text(json.dumps(two.to_dict()))
     write_split(task.parent / "tails", "train", 4, joints=("right_hand", "tail", "other"))
-    overrides = ["model.skeleton=two.json", "data=[{path='tails', split='train'}]", "validation.path="]
+    place = task.parent
+    data = f"data=[{{path='{place / 'tails'}', split='train'}}]"
+    overrides = [f"model.skeleton={place / 'two.json'}", data, "validation.path="]
     run = build(task, f"model.init='{first_model}'", *overrides)
     given, own = load_file(first_model), run.network.state_dict()
     trunk = [name for name in own if ".out." not in name or ".center." in name]

@@ -210,12 +210,18 @@ def mirror_pairs(joints: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple((place[left], place[right]) for left, right in pairs if right in place)
 
 
+def measured_sigmas(joints: Sequence[str]) -> tuple[float, ...]:
+    """COCO's sigma for each joint that is one of COCO's, in whatever spelling, DEFAULT_SIGMA for others."""
+    measured = dict(zip(COCO17.joints, COCO17.sigmas, strict=True))
+    return tuple(measured.get(canonical_joint_name(joint), DEFAULT_SIGMA) for joint in joints)
+
+
 def load_skeleton(name_or_path: str | Path) -> Skeleton:
     """A built-in skeleton by name, or one from a `.toml` or `.json` file with the keys of `Skeleton.to_dict`.
 
-    Without `flip_pairs` they are those of `mirror_pairs`. Raises ValueError for an unknown name, a file with missing or
-    unknown keys, and flip pairs that leave a left and a right joint of one name unpaired: mirrored pictures would be
-    labelled wrongly.
+    Without `flip_pairs` they are those of `mirror_pairs`, without `sigmas` those of `measured_sigmas`.
+    Raises ValueError for an unknown name, a file with missing or unknown keys, and flip pairs that leave a left and a
+    right joint of one name unpaired: mirrored pictures would be labelled wrongly.
     """
     if str(name_or_path) in SKELETONS:
         return SKELETONS[str(name_or_path)]
@@ -236,6 +242,8 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
     try:
         skeleton = Skeleton.from_dict(facts)
         pairs = mirror_pairs(skeleton.joints)
+        if "sigmas" not in facts:
+            skeleton = replace(skeleton, sigmas=measured_sigmas(skeleton.joints))
         if "flip_pairs" not in facts:
             return replace(skeleton, flip_pairs=pairs)
         paired = {joint for pair in skeleton.flip_pairs for joint in pair}

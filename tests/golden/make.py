@@ -136,19 +136,21 @@ CASES = (
     ("two people, tops of the heatmap", peaks, 3, (12, 12), 4, None, 0, "dark"),
     ("tops at the rim of the picture", outside, 5, (10, 12), 8, None, 0, "dark"),
     ("flat heatmaps have no tops", flat, 3, (12, 12), 4, (10.0, 24.0), 0, "dark"),
+    ("distances count less", noise, 3, (12, 12), 4, None, 1, "offset", 0, 4.0),
+    ("as the bundled models decode", noise, 3, (12, 12), 4, None, 1, "offset", 16, 4.0),
     ("the middle counts little", noise, 3, (12, 12), 4, None, 1, "offset", 16),
     ("the middle counts little, a focus as ever", noise, 3, (12, 12), 4, (6.0, 40.0), 1, "offset", 16),
 )
 
 
-def make_case(name, maker, joints, size, stride, focus_xy, vote_radius=0, refine="offset", center_softening=0):
+def make_case(name, maker, joints, size, stride, focus_xy, vote_radius=0, refine="offset", center_softening=0, softening=1.8):
     """One case, drawn anew until no choice of a cell is close."""
     width, height = size
     for attempt in range(1000):
         rng = np.random.default_rng([len(name), joints, width, height, attempt])
         maps = {key: values.round(3) for key, values in maker(rng, joints, width, height).items()}
         xy, score, pose_score, lead = naive_decode(
-            maps, stride, focus_xy, vote_radius=vote_radius, refine=refine, center_softening=center_softening
+            maps, stride, focus_xy, softening, vote_radius, refine, center_softening
         )
         if lead > MARGIN:
             break
@@ -159,7 +161,7 @@ def make_case(name, maker, joints, size, stride, focus_xy, vote_radius=0, refine
         "joints": joints,
         "grid_wh": [width, height],
         "stride": stride,
-        "softening": 1.8,
+        "softening": softening,
         "center_softening": center_softening,
         "vote_radius": vote_radius,
         "refine": refine,

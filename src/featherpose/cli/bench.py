@@ -12,12 +12,12 @@ def bench(
     models: Annotated[
         list[str], typer.Argument(help="Model files, or names of models that come along.", metavar="MODEL")
     ],
-    photo: Annotated[Path | None, typer.Option(help="Photo to run on  [default: a drawn scene, 1280x720]")] = None,
+    photo: Annotated[Path | None, typer.Option(help="Photo to run on  \\[default: a drawn scene, 1280x720]")] = None,
     video: Annotated[
         bool, typer.Option("--video", help="Follow somebody through a clip instead, stage by stage of each frame.")
     ] = False,
     clip: Annotated[
-        str | None, typer.Option(metavar="VIDEO", help="With --video: the clip  [default: a drawn one, 1280x720]")
+        str | None, typer.Option(metavar="VIDEO", help="With --video: the clip  \\[default: a drawn one, 1280x720]")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="With --video: another drawn clip.", min=0)] = None,
     threads: Annotated[int, typer.Option(help="Threads for one picture.", min=1)] = 1,

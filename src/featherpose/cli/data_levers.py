@@ -50,7 +50,7 @@ def scale(
     ],
     split: Split = None,
     target_split: Annotated[str | None, typer.Option(help="Which split of the target's folder.")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="Take [augment] of this recipe.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Take \\[augment] of this recipe.")] = None,
     seed: Seed = 0,
     out: Out = OUT,
 ) -> None:
@@ -80,9 +80,9 @@ def scale(
 def augment(
     path: DataPath,
     split: Split = None,
-    recipe: Annotated[Path | None, typer.Option(help="Take [augment] of this recipe.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Take \\[augment] of this recipe.")] = None,
     rules: Annotated[
-        list[str] | None, typer.Option("--set", help="A key of [augment], as in drop_joints=1.", metavar="KEY=VALUE")
+        list[str] | None, typer.Option("--set", help="A key of \\[augment], as in drop_joints=1.", metavar="KEY=VALUE")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="How many photos are drawn.")] = 24,
     input_size: Annotated[int, typer.Option(min=32, help="Network input, pixels.")] = 192,
@@ -115,7 +115,7 @@ def background(
 ) -> None:
     """Cut parts that touch nobody's box out of labelled photos, as a set without people.
 
-    For `evaluate --nobody`, or as [[data]] of a recipe. Look at the pictures: people who are not labelled are in them.
+    For `evaluate --nobody`, or as \\[\\[data]] of a recipe. Look at the pictures: people who are not labelled are in them.
     """
     from functools import partial
 

@@ -14,7 +14,7 @@ def evaluate(
         list[str], typer.Argument(help="Model files, or names of models that come along.", metavar="MODEL")
     ],
     data: Annotated[Path, typer.Option(help="Data folder, or a label file.", metavar="PATH")],
-    split: Annotated[str | None, typer.Option(help="Split of the data folder  [default: val]")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the data folder  \\[default: val]")] = None,
     photos: Annotated[Path | None, typer.Option(help="Folder of the photos, if not beside the labels.")] = None,
     nobody: Annotated[
         Path | None, typer.Option(help="Label file or folder of photos without people, for false alarms.", metavar="PATH")
@@ -22,7 +22,7 @@ def evaluate(
     protocol: Annotated[str, typer.Option(help='"crop", "frame", "frame + crop", or "all" three.')] = "crop",
     people: Annotated[str, typer.Option(help='"target", or "all" labelled people (crop only).')] = "target",
     area_factor: Annotated[
-        float | None, typer.Option(help="OKS area in box areas; 0 takes the areas of the label file  [default: 0.53]")
+        float | None, typer.Option(help="OKS area in box areas; 0 takes the areas of the label file  \\[default: 0.53]")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for JSON, CSV and the sheet of the worst.")

@@ -19,7 +19,7 @@ def export(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="File to write  [default: MODEL.onnx, MODEL_joints.onnx, MODEL_int8.onnx]"),
+        typer.Option("--out", "-o", help="File to write  \\[default: MODEL.onnx, MODEL_joints.onnx, MODEL_int8.onnx]"),
     ] = None,
     decoder: Annotated[
         bool, typer.Option("--decoder/--raw", help="Joints come out of the file, or the network's maps.")
@@ -28,24 +28,24 @@ def export(
     data: Annotated[
         Path | None,
         typer.Option(help="Photo or folder of photos to compare on, with --int8 also a data folder with labels  "
-                     "[default: synthetic scenes]"),
+                     "\\[default: synthetic scenes]"),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store float16 weights: half the file, the same speed.")] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Compute the body in 8 bits, with ranges found on --data.")
     ] = False,
-    split: Annotated[str | None, typer.Option(help="--int8: split of a data folder  [default: train]")] = None,
+    split: Annotated[str | None, typer.Option(help="--int8: split of a data folder  \\[default: train]")] = None,
     pictures: Annotated[int, typer.Option(help="--int8: pictures to find the ranges on.", min=1)] = 256,
     method: Annotated[str, typer.Option(help='--int8: ranges by "minmax", "percentile" or "entropy".')] = "minmax",
     keep: Annotated[
         str, typer.Option(help='--int8: what stays float: any of "first", "neck", "heads", by commas; "" for nothing.')
     ] = "first,neck,heads",
     joint_threshold: Annotated[
-        float | None, typer.Option(help="From which score on a joint counts  [default: the model's]", min=0, max=1)
+        float | None, typer.Option(help="From which score on a joint counts  \\[default: the model's]", min=0, max=1)
     ] = None,
     pose_threshold: Annotated[
         float | None,
-        typer.Option(help="From which pose score on somebody is there, see `evaluate --nobody`  [default: the model's]",
+        typer.Option(help="From which pose score on somebody is there, see `evaluate --nobody`  \\[default: the model's]",
                      min=0, max=1),
     ] = None,
 ) -> None:  # fmt: skip

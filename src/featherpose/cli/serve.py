@@ -15,7 +15,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
     networks: Annotated[
-        int | None, typer.Option(help="Copies of the network that run side by side  [default: the cores]", min=1)
+        int | None, typer.Option(help="Copies of the network that run side by side  \\[default: the cores]", min=1)
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of each copy.", min=1)] = 1,
     workers: Annotated[int, typer.Option(help="Photos worked on at once, and the largest batch.", min=1)] = 8,

@@ -16,12 +16,12 @@ def evaluate_track(
     photos: Annotated[
         Path | None, typer.Option(help="Data folder whose photos become clips too, panned and zoomed.", metavar="PATH")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of that folder  [default: val]")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of that folder  \\[default: val]")] = None,
     way: Annotated[
-        list[str] | None, typer.Option(help="Ways of following; several may be given  [default: all]")
+        list[str] | None, typer.Option(help="Ways of following; several may be given  \\[default: all]")
     ] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Kinds of drawn clips; several may be given.")] = None,
-    seed: Annotated[int | None, typer.Option(help="First seed of the clips  [default: 1000]", min=0)] = None,
+    seed: Annotated[int | None, typer.Option(help="First seed of the clips  \\[default: 1000]", min=0)] = None,
     threads: Annotated[int, typer.Option(help="Threads for one picture.", min=1)] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures, per kind, to this file.")] = None,
 ) -> None:

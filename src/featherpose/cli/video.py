@@ -30,7 +30,7 @@ def video(
     every: Annotated[int, typer.Option(help="Take only each N-th frame.", metavar="N")] = 1,
     drawing: Annotated[bool, typer.Option("--video/--no-video", help="Write the video with the pose drawn.")] = True,
     window: Annotated[
-        bool | None, typer.Option("--window/--no-window", help="Show it live  [default: for cameras]")
+        bool | None, typer.Option("--window/--no-window", help="Show it live  \\[default: for cameras]")
     ] = None,
     mirror: Annotated[bool, typer.Option("--mirror", help="Mirror the picture, as one sees oneself.")] = False,
     threads: Annotated[int, typer.Option(help="Threads for the network.")] = 1,

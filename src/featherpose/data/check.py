@@ -23,6 +23,8 @@ from featherpose.skeletons import Skeleton
 
 MIN_JOINTS = 3
 """A person with fewer labelled joints shows hardly a pose."""
+FEW_PEOPLE = 20
+"""Of so few it says nothing that a joint is labelled on none."""
 BOX_DISTANCE = 0.5
 """In longer sides of the box. Measured on 26,373 people of COCO: boxes end where the person is hidden; joints lie up
 to 0.3 outside for 2 in 100 people, 0.5 or more for 6 in 10,000."""
@@ -155,6 +157,7 @@ def find_suspicions(samples: list[Sample], *, min_joints: int = MIN_JOINTS) -> l
         return []
     size, usual = body_size(people)
     return [
+        *_never_labelled(people),
         *_few_joints(people, min_joints),
         *_joints_at_one_place(people),
         *_far_from_box(people),
@@ -190,6 +193,20 @@ def body_size(people: People) -> tuple[np.ndarray, np.ndarray]:
 def _median(values: np.ndarray) -> float:
     values = values[np.isfinite(values)]
     return float(np.median(values)) if len(values) else float("nan")
+
+
+def _never_labelled(people: People) -> list[Problem]:
+    """Joints that the label file names and nobody has: a network learns that they are nowhere."""
+    if len(people.xy) < FEW_PEOPLE:
+        return []
+    visibility = np.concatenate([sample.visibility for sample in people.samples])
+    missing = np.flatnonzero((visibility <= 0).all(axis=0) & (visibility == 0).any(axis=0))
+    sentence = (
+        "joint '{}' is not labelled on any of {} people: if it is not meant to be, leave it out of the category's keypoints, "
+        "else a network learns that it is nowhere"
+    )
+    names = [people.skeleton.joints[k] for k in missing]
+    return [Problem("joint never labelled", name, None, sentence.format(name, len(people.xy)), "kept") for name in names]
 
 
 def _few_joints(people: People, least: int) -> list[Problem]:

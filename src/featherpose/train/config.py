@@ -300,7 +300,8 @@ class Recipe:
 def read_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
     """A recipe from a TOML file and overrides like `train.lr=0.001` or `stage.0.epochs=3` (values are TOML).
 
-    Relative paths in it are relative to the recipe's folder. Raises ValueError that names the file and the key.
+    Relative paths in it count from the recipe's folder, those in overrides from the working directory.
+    Raises ValueError that names the file and the key.
     """
     path = Path(path)
     try:
@@ -311,9 +312,10 @@ def read_recipe(path: str | Path, overrides: list[str] = ()) -> Recipe:
         raise ValueError(f"{path}: not a TOML recipe ({error})") from error
     except IsADirectoryError as error:
         raise ValueError(f"{path}: this is a folder; name the recipe file (.toml) in it") from error
+    _resolve_paths(facts, path.parent)
     for override in overrides:
         _apply(facts, override)
-    _resolve_paths(facts, path.parent)
+    _resolve_paths(facts, Path())
     try:
         recipe = fill(Recipe, facts)
         _check_network(recipe)
@@ -379,7 +381,7 @@ def _apply(facts: dict, override: str) -> None:
 
 
 def _resolve_paths(facts: dict, folder: Path) -> None:
-    """Makes relative paths of the recipe relative to its folder."""
+    """Makes paths absolute that count from a folder; names of bundled models become their files."""
     places = [(facts.get("model"), "init"), (facts.get("model"), "teacher"), (facts.get("validation"), "path")]
     places += [(entry, "path") for entry in (facts.get("data") if isinstance(facts.get("data"), list) else [])]
     model = facts.get("model")

@@ -52,10 +52,11 @@ def initial_network(
 
 
 def initial_thresholds(init: str, skeleton: Skeleton) -> dict[str, float]:
-    """joint_threshold and pose_threshold of the model of these joints that a run starts from; nothing where there is none."""
+    """joint_threshold and pose_threshold of the model that a run starts from; nothing where there is none, or where it does
+    not know all of the joints."""
     path = Path(init)
     spec = spec_of(path) if path.suffix.lower() == ".safetensors" and path.is_file() else None
-    if spec is None or spec.skeleton.joints != skeleton.joints:
+    if spec is None or (joint_mapping(spec.skeleton, skeleton) < 0).any():
         return {}
     return {name: getattr(spec, name) for name in ("joint_threshold", "pose_threshold")}
 
@@ -74,9 +75,9 @@ def _fitting_weights(
         if name not in own:
             continue
         rows, rest = len(value) if value.ndim else 0, value.shape[1:]
-        if LAST in name and rows > 1 and rows % len(joints) == 0:  # (K x channels per joint, ...)
+        if LAST in name and rows > 1 and rows % len(joints) == 0 and own[name].shape[1:] == rest:
             mine, theirs = own[name].view(len(skeleton), -1, *rest), value.view(len(joints), -1, *rest)
-            if mine.shape[1:] == theirs.shape[1:]:
+            if mine.shape[1:] == theirs.shape[1:]:  # (K, channels per joint, ...)
                 mine[place >= 0] = theirs[place[place >= 0]]
                 fitting += 1
         elif own[name].shape == value.shape:

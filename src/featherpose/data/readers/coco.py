@@ -19,12 +19,11 @@ from featherpose.data.readers.sources import read_sources
 from featherpose.data.sample import UNKNOWN, Sample, map_joints, map_values, nearest_to_middle
 from featherpose.geometry import box_of_points
 from featherpose.skeletons import (
-    COCO17,
-    DEFAULT_SIGMA,
     SKELETONS,
     Skeleton,
     canonical_joint_name,
     joint_mapping,
+    measured_sigmas,
     mirror_pairs,
 )
 
@@ -91,8 +90,7 @@ def skeleton_from_category(joint_names: list[str], bones: list, *, name: str) ->
         if not (isinstance(bone, list) and len(bone) == 2 and all(_is_int(v) and 1 <= v <= len(joints) for v in bone)):
             raise ValueError(f"the category's bone {bone} must be two joint numbers from 1 to {len(joints)}")
         lines.append((joints[bone[0] - 1], joints[bone[1] - 1]))
-    measured = dict(zip(COCO17.joints, COCO17.sigmas, strict=True))
-    sigmas = tuple(measured.get(joint, DEFAULT_SIGMA) for joint in joints)
+    sigmas = measured_sigmas(joints)
     return Skeleton(name=name, joints=tuple(joints), flip_pairs=mirror_pairs(joints), bones=tuple(lines), sigmas=sigmas)
 
 
