@@ -39,6 +39,9 @@ class PlainTracker:
         return pose if self.state == "found" else None
 
 
+REAL = tracker.Tracker
+
+
 @pytest.fixture(autouse=True)
 def plain_tracker(monkeypatch):
     monkeypatch.setattr(tracker, "Tracker", PlainTracker)
@@ -96,6 +99,22 @@ def test_a_person_is_followed_into_video_rows_and_facts(model, here, capsys):
     assert facts["model"]["name"] == "colours" and facts["frames"] == 30 and facts["ended_by"] == "its end"
     out = capsys.readouterr().out
     assert "30 frames (1.2 s) done" in out and "found in 30, uncertain in 0, lost in 0" in out and "slowest:" in out
+
+
+@pytest.mark.parametrize("mirrored", [False, True], ids=["as it is", "mirrored"])
+def test_the_one_who_is_pointed_at_is_followed_by_the_real_tracker(model, here, capsys, monkeypatch, mirrored):
+    monkeypatch.setattr(tracker, "Tracker", REAL)
+    places = {1: [(28, 20), (28, 36), (28, 52)], 2: [(100, 68), (100, 84), (100, 100)]}  # in the middle of cells
+    frame = dots((128, 128), *((k, x - 4, y - 4, 8) for person in places.values() for k, (x, y) in enumerate(person)))
+    write_clip(here / "clip.mp4", [frame] * 12 + [np.zeros_like(frame)] * 13)
+    point, options = ("100,30", ["--mirror"]) if mirrored else ("25,30", [])
+    assert cli.run(["video", "clip.mp4", "--model", model, "--point", point, *options]) == 0
+    rows = _rows()
+    assert [row["state"] for row in rows[:12]] == ["found"] * 12
+    expected = np.array([(128 - x, y) if mirrored else (x, y) for x, y in places[1]])
+    assert max(np.abs(_xy(row) - expected).max() for row in rows[:12]) <= WITHIN
+    assert rows[12]["state"] == "uncertain" and rows[-1]["state"] == "lost" and rows[-1]["joints"] is None
+    assert "found in 12" in capsys.readouterr().out
 
 
 def test_several_people_come_under_their_numbers(model, here, capsys):

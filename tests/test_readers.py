@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from featherpose.cli import run
 from featherpose.data.readers import READERS, find_reader, read_dataset
 from featherpose.data.readers.coco import read_coco
 from featherpose.data.sample import UNKNOWN
@@ -323,3 +324,25 @@ def test_lsp_on_coco_leaves_the_face_unknown():
     assert len(samples) == 340
     assert all((s.visibility[:, :5] == UNKNOWN).all() and (s.visibility[:, 5:] >= 0).all() for s in samples)
     assert read_dataset(DATA / "lsp_extended", split="val")[0].skeleton == LSP14
+
+
+def test_one_label_file_becomes_train_and_val(tmp_path, capsys):
+    images = [image(number, coco_id=number // 2) for number in range(40)]  # two crops of each photo
+    labels = tmp_path / "labels" / "all.json"
+    labels.parent.mkdir()
+    for entry in images:
+        (labels.parent / entry["file_name"]).touch()
+    labels.write_text(json.dumps(content([annotation(n, image=n) for n in range(40)], images)))
+    out = tmp_path / "photos"
+    assert run(["data", "split", str(labels), "--out", str(out), "--val", "0.3"]) == 0
+    parts = {name: read_dataset(out, split=name) for name in ("train", "val")}
+    assert_disjoint(parts)
+    assert sum(len(part) for part in parts.values()) == 40 and 4 <= len(parts["val"]) <= 20
+    assert all(sample.photo.resolve().parent == labels.parent and len(sample.xy) == 1 for sample in parts["val"])
+    assert "photos, " in capsys.readouterr().out
+    before = (out / "person_keypoints_val.json").read_text()
+    assert run(["data", "split", str(labels), "--out", str(out), "--seed", "5"]) == 1
+    assert "is there already" in capsys.readouterr().err and (out / "person_keypoints_val.json").read_text() == before
+    for wrong, text in ((["--val", "1"], "between 0 and 1"), (["--val", "1e-9", "--overwrite"], "none would be in 'val'")):
+        assert run(["data", "split", str(labels), "--out", str(out), *wrong]) == 1
+        assert text in capsys.readouterr().err

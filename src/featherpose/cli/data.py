@@ -9,6 +9,7 @@ import typer
 
 from featherpose.cli.data_label import label
 from featherpose.cli.data_levers import augment, background, balance, scale
+from featherpose.cli.data_split import split as split_labels
 
 if TYPE_CHECKING:
     from featherpose.data.readers import Problem
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 for command in (label, balance, scale, augment, background):
     app.command()(command)
+app.command("split")(split_labels)
 
 
 @app.callback()

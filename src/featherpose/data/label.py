@@ -8,7 +8,6 @@ nobody takes them for truth.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from featherpose.data.readers.sources import HUMAN, NEVER, NOBODY, TEACHER
 from featherpose.data.sample import OCCLUDED, UNKNOWN, Sample, to_skeleton
+from featherpose.data.splits import relative_photo
 from featherpose.data.teacher.ask import Answers
 from featherpose.data.teacher.trust import Threshold
 from featherpose.skeletons import Skeleton, joint_mapping
@@ -285,14 +285,6 @@ def _teacher_keypoints(xy: np.ndarray, score: np.ndarray, place: np.ndarray) -> 
 def _short(score: float) -> float | int:
     value = round(float(score), 2)
     return int(value) if value in (0, 1) else value
-
-
-def relative_photo(photo: Path, folder: Path) -> str:
-    """How a label file whose photos are counted from `folder` names a photo; forward slashes."""
-    try:
-        return Path(os.path.relpath(photo.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # another drive
-        return photo.resolve().as_posix()
 
 
 def beside(out: Path, suffix: str) -> Path:

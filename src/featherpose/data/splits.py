@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from itertools import combinations
+from pathlib import Path
 
 from featherpose.data.sample import Sample
 
@@ -27,10 +29,40 @@ def split_by_photo(samples: list[Sample], fractions: list[float], *, seed: int =
     return parts
 
 
+def label_parts(
+    content: dict, samples: list[Sample], parts: dict[str, float], folders: dict[str, Path], *, seed: int = 0
+) -> dict[str, dict]:
+    """Parts of a COCO label file, as `split_by_photo` has them: name -> its content.
+
+    content: the file. samples: what the reader makes of it. parts: name -> fraction. folders: name -> where the part's
+    file names count from. ValueError when a part would have no photo.
+    """
+    chosen = split_by_photo(samples, list(parts.values()), seed=seed)
+    made = {}
+    for name, members in zip(parts, chosen, strict=True):
+        if not members:
+            raise ValueError(f"of {len(samples)} photos none would be in '{name}'; give it a larger share, or another --seed")
+        photos = {sample.sample_id: relative_photo(sample.photo, folders[name]) for sample in members}
+        images = [
+            {**image, "file_name": photos[image["id"]]} for image in content["images"] if image.get("id") in photos
+        ]
+        people = [entry for entry in content["annotations"] if entry.get("image_id") in photos]
+        made[name] = {**content, "images": images, "annotations": people}
+    return made
+
+
 def photo_number(photo_id: str, *, seed: int = 0) -> float:
     """A number in [0, 1) that belongs to this photo for ever, evenly spread over photos."""
     digest = hashlib.blake2b(f"{seed}/{photo_id}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big") / 2**56
+
+
+def relative_photo(photo: Path, folder: Path) -> str:
+    """How a label file whose photos are counted from `folder` names a photo; forward slashes."""
+    try:
+        return Path(os.path.relpath(photo.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return photo.resolve().as_posix()
 
 
 def shared_photos(first: list[Sample], second: list[Sample]) -> list[str]:
@@ -45,5 +77,5 @@ def assert_disjoint(parts: dict[str, list[Sample]]) -> None:
         if both:
             raise ValueError(
                 f"photo '{both[0]}' is in both '{first}' and '{second}' ({len(both)} such photos), so what is "
-                "tested on was trained on; split by photo_id (featherpose.data.splits.split_by_photo)"
+                "tested on was trained on; split by photo (featherpose data split)"
             )
