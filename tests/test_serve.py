@@ -447,10 +447,13 @@ def test_a_full_queue_answers_at_once_with_a_time_to_come_back():
 
 def test_a_request_that_does_not_fit_as_a_whole_takes_no_place():
     gate = threading.Event()
-    with serving([Means(gate)], limits=Limits(rate=0, queue=2), workers=1) as client:
-        assert client.post("/v1/poses", files=files(*[photo()] * 4)).status_code == 503
-        assert client.service.jobs.open == 0
+    with serving([Means(gate)], limits=Limits(rate=0, queue=2), workers=1) as client, ThreadPoolExecutor(1) as other:
+        first = other.submit(post, client, photo())
+        wait_for(lambda: client.service.jobs.open == 1)
+        assert client.post("/v1/poses", files=files(*[photo()] * 3)).status_code == 503
+        assert client.service.jobs.open == 1
         gate.set()
+        assert first.result().status_code == 200
 
 
 def test_an_answer_that_takes_too_long_is_given_up(caplog):
