@@ -22,7 +22,7 @@ from featherpose.data.check import (
     joint_box_areas,
 )
 from featherpose.data.sample import Sample
-from featherpose.data.target_sheet import PANEL, draw_targets
+from featherpose.data.target_sheet import PANEL, draw_targets, suspicion_sheet
 from featherpose.skeletons import COCO17
 
 STANDING = {
@@ -222,3 +222,14 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "not a readable JSON file" in error and len(error.splitlines()) == 1
+
+
+def test_a_joint_that_is_named_and_labelled_on_nobody_is_told():
+    """With the joints that the file does not name (visibility -1) nothing is wrong."""
+    without = [sample_of(person(nose=None, left_eye=None), photo=f"{n}.jpg") for n in range(20)]
+    for sample in without:
+        sample.visibility[:, COCO17.joints.index("left_eye")] = -1
+    told = [problem for problem in find_suspicions(without) if problem.kind == "joint never labelled"]
+    assert len(told) == 1 and told[0].photo == "" and "joint 'nose' is not labelled on any of 20 people" in told[0].sentence
+    assert suspicion_sheet(without, told, count=4) is None  # nobody in particular to draw
+    assert not any(problem.kind == "joint never labelled" for problem in find_suspicions(without[:19]))

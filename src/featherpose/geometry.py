@@ -95,6 +95,12 @@ def crop_map(box_xyxy: np.ndarray, out_wh: tuple[int, int]) -> np.ndarray:
     return compose(translation(-x1, -y1), letterbox((x2 - x1, y2 - y1), out_wh))
 
 
+def middle_of(box_xyxy: np.ndarray) -> np.ndarray:
+    """(2,) float64, the middle of a box (x1, y1, x2, y2)."""
+    box = np.asarray(box_xyxy, np.float64)
+    return (box[:2] + box[2:]) / 2
+
+
 def square_around(box_xyxy: np.ndarray, margin: float) -> np.ndarray:
     """The square with the box's centre and `margin` times its longer side, of one pixel at least, as (x1, y1, x2, y2)."""
     x1, y1, x2, y2 = (float(v) for v in box_xyxy)

@@ -206,7 +206,7 @@ def _never_labelled(people: People) -> list[Problem]:
         "else a network learns that it is nowhere"
     )
     names = [people.skeleton.joints[k] for k in missing]
-    return [Problem("joint never labelled", name, None, sentence.format(name, len(people.xy)), "kept") for name in names]
+    return [Problem("joint never labelled", "", None, sentence.format(name, len(people.xy)), "kept") for name in names]
 
 
 def _few_joints(people: People, least: int) -> list[Problem]:

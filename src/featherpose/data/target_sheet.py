@@ -142,7 +142,8 @@ def suspicion_sheet(samples: list[Sample], suspicions: list[Problem], *, count: 
     by_photo = {sample.photo.name: sample for sample in samples}
     by_kind: dict[str, list[Problem]] = {}
     for problem in suspicions:
-        by_kind.setdefault(problem.kind, []).append(problem)
+        if problem.annotation is not None:  # else it is no single person's, and there is nothing to draw
+            by_kind.setdefault(problem.kind, []).append(problem)
     share = max(1, -(-count // max(len(by_kind), 1)))
     chosen = [p for group in by_kind.values() for p in group[:: max(1, len(group) // share)][:share]][:count]
     tiles, captions = [], []

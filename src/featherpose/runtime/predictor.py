@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from featherpose.codecs import build_codec
-from featherpose.geometry import crop_map, invert, square_around, transform, warp
+from featherpose.geometry import crop_map, invert, middle_of, square_around, transform, warp
 from featherpose.pose import Pose
 from featherpose.runtime.backends import Backend, load_model
 from featherpose.runtime.photos import as_image, read_photo
@@ -56,7 +56,7 @@ class Predictor:
         height, width = image.shape[:2]
         if box is not None:
             region = square_around(_checked_box(box, (width, height)), self.spec.crop_margin)
-            return self.look(image, region, focus_xy=_middle(region))
+            return self.look(image, region, focus_xy=middle_of(region))
         region = whole_frame((width, height))
         if point is not None:
             point = _checked_point(point, (width, height))
@@ -69,7 +69,7 @@ class Predictor:
         closer = smart_crop(pose, (width, height), self.spec.joint_threshold)
         if np.array_equal(closer, whole_frame((width, height))):
             return pose
-        return self.look(image, closer, focus_xy=None if point is None else _middle(closer))
+        return self.look(image, closer, focus_xy=None if point is None else middle_of(closer))
 
     def look(self, image: np.ndarray, region_xyxy: np.ndarray, focus_xy: tuple[float, float] | None = None) -> Pose:
         """The pose found by one look at a part of the photo, in pixels of the photo.
@@ -90,7 +90,7 @@ class Predictor:
         """
         if len(images) != len(regions):
             raise ValueError(f"each picture needs its region: got {len(images)} pictures and {len(regions)} regions")
-        return self._look(images, regions, [_middle(r) for r in regions] if named else None) if len(images) else []
+        return self._look(images, regions, [middle_of(r) for r in regions] if named else None) if len(images) else []
 
     def _look(self, images: Sequence[np.ndarray], regions: Sequence[np.ndarray], focus_xy) -> list[Pose]:
         to_input = [crop_map(region, self.spec.input_size) for region in regions]
@@ -116,10 +116,6 @@ class Predictor:
             )
             for i in range(len(images))
         ]
-
-
-def _middle(region_xyxy: np.ndarray) -> np.ndarray:
-    return (np.asarray(region_xyxy[:2]) + region_xyxy[2:]) / 2
 
 
 def _checked_point(point: Sequence[float], size_wh: tuple[int, int]) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from featherpose.geometry import square_around
+from featherpose.geometry import middle_of, square_around
 from featherpose.pose import Pose
 from featherpose.runtime.motion import (
     Motion,
@@ -197,7 +197,7 @@ class Tracker:
         box = _checked_box(where, self._size_wh)
         region = square_around(box, self.predictor.spec.crop_margin)
         people = (self.lock or Lock()).people
-        poses = look_several(self.predictor, image, region, people, focus_xy=(box[:2] + box[2:]) / 2)
+        poses = look_several(self.predictor, image, region, people, focus_xy=middle_of(box))
         margin = 0.05 * float((box[2:] - box[:2]).max())
         return max(poses, key=lambda pose: overlap(box.reshape(2, 2), pose.xy[counted(pose)], margin))
 
@@ -219,7 +219,7 @@ class Tracker:
     def _follow_plainly(self, image: np.ndarray) -> None:
         """The official rule: one look at the last crop, whoever is nearest its middle."""
         region = whole_frame(self._size_wh) if self._crop is None else self._crop
-        focus = None if self._crop is None else (region[:2] + region[2:]) / 2
+        focus = None if self._crop is None else middle_of(region)
         pose = self.predictor.look(image, region, focus_xy=focus)
         counts = pose.score > self.predictor.spec.joint_threshold
         if counts.any() and pose.score[counts].mean() >= OFFICIAL_LEAST_SCORE:

@@ -79,17 +79,14 @@ def load_network(path: str | Path) -> tuple[nn.Module, ModelSpec]:
 def spec_of(path: str | Path) -> ModelSpec | None:
     """The spec in a file that `save_model` wrote, without its weights; None for another safetensors file.
 
-    FileNotFoundError, or ValueError for what is no safetensors file.
+    ValueError for what is no safetensors file, or holds another task.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such model file")
     try:
         with safe_open(str(path), framework="np") as file:
             facts = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
-    return ModelSpec.from_json(facts[SPEC_KEY]) if SPEC_KEY in facts else None
+        return ModelSpec.from_json(facts[SPEC_KEY]) if SPEC_KEY in facts else None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file or model ({error})") from error
 
 
 @torch.no_grad()

@@ -148,6 +148,7 @@ class Run:
         self.epochs = sum(s.epochs for s in recipe.stage)
 
         self.teacher = self._teacher()
+        self.thresholds = initial_thresholds(recipe.model.init, self.skeleton)
         init = "" if resume else recipe.model.init  # the checkpoint has all weights
         network = initial_network(
             recipe.model.network, self.skeleton, init, self._some_photos, self._losses if recipe.model.prune else None
@@ -286,7 +287,7 @@ class Run:
             input_size=self.recipe.input_size,
             codec=self.recipe.model.codec,
             network=self.recipe.model.network,
-            **initial_thresholds(self.recipe.model.init, self.skeleton),
+            **self.thresholds,
             provenance={
                 "recipe": self.recipe.to_public_dict(),
                 "fingerprint": self.recipe.fingerprint(),
