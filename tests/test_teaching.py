@@ -44,13 +44,14 @@ def task(tmp_path_factory):
 @pytest.fixture(scope="module")
 def teacher(task):
     """A wider network than the task's, with random weights."""
-    return write_model(task.parent / "teacher.safetensors", load_skeleton(read_recipe(task).model.skeleton))
+    recipe = read_recipe(task)
+    return write_model(task.parent / "teacher.safetensors", load_skeleton(recipe.model.skeleton), size=recipe.input_size)
 
 
-def write_model(path, skeleton, codec=None):
+def write_model(path, skeleton, codec=None, size=(96, 96)):
     torch.manual_seed(5)
     network = {"system": "movenet", "backbone": "shufflenet_v2", "width": 0.5, "neck": {8: 16, 16: 16}, "head_width": 16}
-    spec = ModelSpec(name="teacher", skeleton=skeleton, input_size=(96, 96), codec=codec or {"name": "movenet"},
+    spec = ModelSpec(name="teacher", skeleton=skeleton, input_size=size, codec=codec or {"name": "movenet"},
                      network=network)  # fmt: skip
     save_model(path, build_network(network, len(skeleton)), spec)
     return path
@@ -123,6 +124,49 @@ def test_a_teacher_network_gives_the_maps_it_would_give_alone(task, teacher):
         wanted = load_network(teacher)[0](image)
     assert found.keys() == {f"imitation_{name}" for name in MAPS}
     assert all(torch.allclose(found[f"imitation_{name}"], wanted[name], atol=1e-5) for name in MAPS)
+
+
+def test_a_teacher_network_sees_pictures_at_its_own_size(task):
+    skeleton = load_skeleton(read_recipe(task).model.skeleton)
+    path = write_model(task.parent / "larger.safetensors", skeleton, size=(192, 192))
+    teacher = make_teacher(str(path), skeleton, {"name": "movenet"}, (128, 128), CPU.device, "off")
+    shown = []
+    teacher.network.register_forward_pre_hook(lambda module, given: shown.append(given[0]))
+    y, x = torch.meshgrid(torch.arange(128) + 0.5, torch.arange(128) + 0.5, indexing="ij")
+    maps = teacher(torch.stack([x, y, 255 * (x > 64)])[None], {})
+    assert all(maps[f"imitation_{name}"].shape[-2:] == (32, 32) for name in MAPS)
+    assert maps["imitation_offset"].shape == (1, len(skeleton), 2, 32, 32)
+    red, green, blue = shown[0][0]
+    inner = (torch.arange(192) + 0.5)[10:-10] * 128 / 192
+    assert torch.allclose(red[10:-10, 10:-10], inner.expand(172, 172), atol=0.02)
+    assert torch.allclose(green[10:-10, 10:-10], inner[:, None].expand(172, 172), atol=0.02)
+    assert blue.min() == 0 and blue.max() == 255
+    teacher(torch.zeros(1, 3, 96, 128), {})
+    assert shown[1].shape[-2:] == (96, 128)  # of another shape: as it is
+
+
+def test_maps_of_a_larger_teacher_say_the_same_on_our_grid(task, tmp_path):
+    codec = {"name": "movenet", "sigma_scale": 0.03, "sigma_range": [1.0, 1.25], "center_sigma": 1.0, "subcell": True,
+             "offset_radius": 2, "unlabelled_weight": 1.0}  # fmt: skip
+    skeleton = load_skeleton(read_recipe(task).model.skeleton)
+    path = write_model(tmp_path / "larger.safetensors", skeleton, codec, size=(192, 192))
+    for size in (128, 192, 256):
+        teacher = make_teacher(str(path), skeleton, codec, (size, size), CPU.device, "off")
+        theirs, ours = (build_codec(codec, (s, s), len(skeleton)) for s in (192, size))
+        for seed in range(10):
+            shares = np.random.default_rng(seed).uniform(0.15, 0.85, (1, len(skeleton), 2))
+            seen = np.full(shares.shape[:2], 2)
+            given = theirs.encode(shares * 192, seen)
+            wanted = ours.encode(shares * size, seen)
+            maps = teacher._on_grid({name: torch.from_numpy(given[name])[None] for name in MAPS}, (size // 4, size // 4))
+            maps = {name: value[0].numpy() for name, value in maps.items()}
+            assert {name: value.shape for name, value in maps.items()} == {name: wanted[name].shape for name in MAPS}
+            xy, score, pose = ours.decode(maps)
+            assert np.abs(xy - shares[0] * size).max() < 0.01, (size, seed)
+            _, scores, poses = ours.decode(wanted)
+            assert np.abs(score - scores).max() < 0.2 and abs(pose - poses) < 0.2  # tops between two cells of theirs
+            for name in ("heatmap", "center"):
+                assert np.abs(maps[name] - wanted[name]).max() < 0.2, (size, name)
 
 
 def test_a_teacher_network_never_moves_and_stays_out_of_the_checkpoint(task, teacher, tmp_path):

@@ -45,7 +45,11 @@ def make_teacher(
 
 
 class NetworkTeacher:
-    """A frozen model of ours, of any size, with the joints and the grid of the network that learns."""
+    """A frozen model of ours, of any size, with the joints and the stride of the network that learns.
+
+    Pictures of another size than its own are enlarged or reduced to that, and its maps brought back to their grid: `lite`
+    finds joints better in an enlarged picture of 128x128 than in that picture itself (docs/log.md).
+    """
 
     def __init__(self, path: str, skeleton: Skeleton, codec: dict, device: torch.device, amp: str) -> None:
         """path: a .safetensors model. The rest, and what is raised: see `make_teacher`."""
@@ -64,13 +68,74 @@ class NetworkTeacher:
         fold_batch_norms(network)
         self.network = network.requires_grad_(False).to(device, memory_format=torch.channels_last)
         self.amp = amp
+        self.codec, self.own = theirs, own
 
     @torch.no_grad()
     def __call__(self, image: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Targets `imitation_<map>`, float32, for pictures (B, 3, H, W) RGB, 0..255; the other targets are not needed."""
+        """Targets `imitation_<map>`, float32, for pictures (B, 3, H, W) RGB, 0..255; the other targets are not needed.
+
+        Pictures whose sides have another ratio than the teacher's input are shown to it as they are.
+        """
+        width, height = self.codec.input_size
+        size_hw = tuple(image.shape[-2:])
+        other = size_hw != (height, width) and size_hw[0] * width == size_hw[1] * height
+        shown = image
+        if other:
+            shown = functional.interpolate(image, (height, width), mode="bicubic", antialias=True).clamp(0, 255)
+            shown = shown.contiguous(memory_format=torch.channels_last)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp == "bf16"):
-            maps = self.network(image)
-        return {f"imitation_{name}": maps[name].float() for name in IMITATED}
+            maps = self.network(shown)
+        maps = {name: maps[name].float() for name in IMITATED}
+        if other:
+            maps = self._on_grid(maps, (size_hw[0] // self.codec.stride, size_hw[1] // self.codec.stride))
+        return {f"imitation_{name}": value for name, value in maps.items()}
+
+    def _on_grid(self, maps: dict[str, Tensor], grid_hw: tuple[int, int]) -> dict[str, Tensor]:
+        """The maps at the middles of another grid's cells, in its cells, with curves as wide as the recipe's codec has them."""
+        ratio = self.codec.grid[1] / grid_hw[0]  # cells of the teacher in one of ours
+        theirs, ours = _usual_sigma(self.codec, self.codec.grid), _usual_sigma(self.own, grid_hw)
+        more = {"heatmap": (1.0, 1.0), "center": (self.codec.center_sigma, self.own.center_sigma)}
+        found = {}
+        for name, value in maps.items():
+            if name in more:  # curves: where the grid is finer, so that no hill falls between two cells
+                width, wanted = theirs * more[name][0], ours * more[name][1]
+                if ratio > 1:
+                    found[name] = _at_middles(_as_wide(value, width, wanted * ratio), grid_hw)
+                else:
+                    found[name] = _as_wide(_at_middles(value, grid_hw), width / ratio, wanted)
+                continue
+            corner = 0.5 if name == "offset" else 0.0  # from a cell's corner, not its middle
+            found[name] = (_at_middles(value.flatten(1, 2), grid_hw).unflatten(1, (-1, 2)) - corner) / ratio + corner
+        return found
+
+
+def _at_middles(maps: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) between the middles of their cells, at the middles of another grid's."""
+    return functional.interpolate(maps, grid_hw, mode="bilinear")
+
+
+def _usual_sigma(codec, grid: tuple[int, int]) -> float:
+    """Cells: the width of a joint's curve in a crop as wide as evaluation cuts it."""
+    return float(np.clip(codec.sigma_scale * max(grid) / CROP_MARGIN, *codec.sigma_range))
+
+
+def _as_wide(maps: Tensor, theirs: float, ours: float) -> Tensor:
+    """(B, K, H, W) maps whose hills are `theirs` cells wide (sigma) with hills as high as they were and `ours` wide."""
+    tops = _tops(maps)
+    if theirs >= ours:
+        return tops * (maps / tops.clamp_min(1e-6)) ** (theirs / ours) ** 2
+    sigma = math.sqrt(ours**2 - theirs**2)
+    steps = torch.arange(-(HILL // 2), HILL // 2 + 1, device=maps.device)
+    kernel = torch.softmax(-(steps**2) / (2 * sigma**2), dim=0).expand(maps.shape[1], 1, 1, HILL).to(maps)
+    wide = functional.conv2d(maps, kernel, padding=(0, HILL // 2), groups=maps.shape[1])
+    wide = functional.conv2d(wide, kernel.transpose(2, 3), padding=(HILL // 2, 0), groups=maps.shape[1])
+    return wide * tops / _tops(wide).clamp_min(1e-6)
+
+
+def _tops(maps: Tensor) -> Tensor:
+    """(B, K, H, W) the highest value within HILL cells."""
+    top = functional.max_pool2d(maps, (HILL, 1), stride=1, padding=(HILL // 2, 0))
+    return functional.max_pool2d(top, (1, HILL), stride=1, padding=(0, HILL // 2))
 
 
 THEIR_SIGMA = 2.3
@@ -99,7 +164,7 @@ class GraphTeacher:
         """See `make_teacher`."""
         self.graph = HeatmapTeacher(path, skeleton=skeleton, threads=1, flip=False, bf16=amp == "bf16")
         own = build_codec(codec, input_size, len(skeleton))
-        self.sigma = float(np.clip(own.sigma_scale * max(own.grid) / CROP_MARGIN, *own.sigma_range))
+        self.sigma = _usual_sigma(own, own.grid)
 
     @torch.no_grad()
     def __call__(self, image: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -120,10 +185,8 @@ class GraphTeacher:
         """A teacher's maps at the middles of our cells, its hills as wide as our curves and as high as they were."""
         down, across = (_middles(n, m).to(maps) for n, m in zip(grid_hw, maps.shape[-2:], strict=True))
         seen = (down @ maps @ across.T).clamp(0, 1)
-        top = functional.max_pool2d(seen, (HILL, 1), stride=1, padding=(HILL // 2, 0))
-        top = functional.max_pool2d(top, (1, HILL), stride=1, padding=(0, HILL // 2))
         theirs = THEIR_SIGMA * math.sqrt(grid_hw[0] / maps.shape[-2] * grid_hw[1] / maps.shape[-1])  # cells of ours
-        return top * (seen / top.clamp_min(1e-6)) ** max((theirs / self.sigma) ** 2, 1.0)
+        return _as_wide(seen, max(theirs, self.sigma), self.sigma)
 
     def _weight(self, heatmap: Tensor, targets: dict[str, Tensor]) -> Tensor:
         height, width = heatmap.shape[-2:]
