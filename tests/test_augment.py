@@ -784,3 +784,21 @@ def test_a_share_of_the_pictures_is_background():
         for seed in range(300)
     ]
     assert 0.18 < np.mean(empty) < 0.32
+
+
+def test_another_target_of_a_small_skeleton_has_all_of_its_joints():
+    climber = Skeleton("climber", ("head", "a", "b", "c", "d"), (), ())
+    xy = np.array([[[20, 20], [40, 20], [20, 80], [40, 80], [30, 50]]], np.float32)
+    xy = np.concatenate([xy, xy + [40, 0], xy])
+    xy[2, 0] = np.nan
+    visibility = np.where(np.isfinite(xy[..., 0]), 2, 0).astype(np.int8)
+    sample = replace(
+        make_sample(), skeleton=climber, xy=xy, visibility=visibility,
+        box_xyxy=np.stack([box_around(p) for p in xy]).astype(np.float32), area=np.full(3, 900, np.float32),
+    )  # fmt: skip
+    rules = replace(NO_AUGMENTATION, other_target=1)
+    chosen = {
+        augment(noise_photo(), sample, size_wh=SIZE, rules=rules, rng=np.random.default_rng(seed))[1].target
+        for seed in range(20)
+    }
+    assert chosen == {0, 1}

@@ -95,8 +95,8 @@ def test_the_last_pointwise_convolution_can_be_left_out(name, arguments, channel
         assert backbone(torch.zeros(1, 3, 32, 32))[32].shape[1] == backbone.channels[32] == channels
 
 
-@pytest.mark.parametrize("stride", [4, 8, 16])
-@pytest.mark.parametrize("name", ["mobilenet_v3_large", "mobilenet_v3_small", "micronet"])
+@pytest.mark.parametrize("stride", [4, 8, 16, 32])
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "micronet"])
 def test_the_early_modules_in_a_row_give_the_feature(name, stride):
     backbone = build_backbone(name).eval()
     x = torch.rand(1, 3, 32, 32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -180,3 +181,18 @@ def test_command_tells_of_missing_files_in_one_line(arguments, message, capsys, 
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message in error
+
+
+@pytest.mark.parametrize("verb", ["bench", "evaluate-track"])
+def test_a_figures_file_that_cannot_be_is_refused_before_anything_is_measured(verb, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert run([verb, "missing.onnx", "--json", "folder"]) == 1
+    assert "folder: this is a folder; name a file to write the figures to" in capsys.readouterr().err
+
+
+def test_a_name_with_brackets_is_printed_as_it_is(toy_files, tmp_path, capsys):
+    file = tmp_path / "toy [fp16].onnx"
+    file.write_bytes(Path(toy_files[0]).read_bytes())
+    assert run(["bench", str(file), "--runs", "1", "--warmup", "0"]) == 0
+    assert "toy [fp16].onnx" in capsys.readouterr().out

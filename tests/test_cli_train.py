@@ -91,6 +91,7 @@ REFUSED = {
         ["train.device=gpu"],
         "train.device must be cpu, cuda, cuda:0, mps or auto; got 'gpu'",
     ),
+    "a device of another kind": (["train.device=xpu"], "train.device must be cpu, cuda, cuda:0, mps or auto; got 'xpu'"),
     "a device that is not there": (["train.device=cuda:99"], "CUDA devices here; use 'cpu' or 'auto'"),
 }
 

@@ -124,8 +124,26 @@ def test_background_is_cut_where_nobody_is(tmp_path, capsys):
     picture = np.asarray(Image.open(sample.photo))
     assert picture.shape[:2] == sample.size_wh[::-1] and picture[..., 2].min() > 200 and picture[..., 0].max() < 60
     first = sample.photo.read_bytes()
+    assert json.loads((out / "person_keypoints_val.json").read_text())["categories"][0]["keypoints"] == list(JOINTS)
     assert run(arguments) == 1 and "not empty" in capsys.readouterr().err
     assert run([*arguments, "--overwrite"]) == 0 and sample.photo.read_bytes() == first, "the same seed, the same parts"
+
+
+def test_a_photo_that_is_not_the_labelled_one_is_counted_and_not_cut(tmp_path, capsys):
+    labels = write_split(tmp_path / "data", "val", 2, size=256)
+    facts = json.loads(labels.read_text())
+    for annotation in facts["annotations"]:
+        annotation.update(bbox=[0, 30, 60, 60], keypoints=[20, 40, 2] * 3)
+    labels.write_text(json.dumps(facts))
+    photo = tmp_path / "data/val" / facts["images"][0]["file_name"]
+    Image.open(photo).resize((100, 100)).save(photo)
+    assert run(["data", "background", str(labels), "--out", str(tmp_path / "o")]) == 0
+    told = capsys.readouterr()
+    assert "parts without people: 1, from 2 photos" in told.out and "1" in told.out + told.err
+    arguments = ["--recipe", str(tmp_path / "r.toml"), "--count", "4", "--input-size", "64", "-o", str(tmp_path)]
+    (tmp_path / "r.toml").write_text("[augment]\nflip = 0.0\n")
+    assert run(["data", "augment", str(tmp_path / "data"), "--split", "val", *arguments]) == 0
+    assert Image.open(tmp_path / "augment-val.png").size[1] < 300  # of one photo
 
 
 def test_photos_full_of_people_have_no_background(tmp_path, capsys):

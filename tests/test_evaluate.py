@@ -131,6 +131,14 @@ def test_unlabelled_joints_change_nothing():
     assert found.per_joint["nose"]["px5_at_160"] is None and found.per_joint["nose"]["count"] == 0
 
 
+def test_a_point_gives_errors_no_size_and_is_left_out():
+    one = np.full_like(XY, np.nan)
+    one[0] = XY[0]
+    point = replace(sample(7, xy=one), box_xyxy=np.tile(XY[0], 2)[None].astype(np.float32))
+    found = measure([*SAMPLES, point], lambda s: s.xy[0])
+    assert found.targetless == 1 and found.counts["targets"] == len(SAMPLES) and found.figures["AR"] == 1
+
+
 def test_areas_of_the_set_are_used_when_asked_for():
     found = measure(SAMPLES, lambda s: s.xy[0] + [0, 6], area_factor=None)
     assert found.figures["mean_oks"] == pytest.approx(math.exp(-36 / (2 * 9000 * 0.01)), rel=1e-6)
@@ -450,6 +458,14 @@ def test_the_command_measures_false_alarms_on_another_set(folder, capsys):
     assert facts["protocols"]["crop"]["presence"]["curve"][-1] == {"threshold": 1.0, "misses": 1.0, "false_alarms": 0.0}
 
 
+def test_photos_alone_can_be_the_set_of_nobody(folder, capsys):
+    Path("empty").mkdir()
+    for n in range(2):
+        Image.fromarray(read(sample(n))).save(f"empty/{n}.png")
+    assert run(["evaluate", "shifted.truth", "--data", "data", "--nobody", "empty"]) == 0
+    assert "false alarms 1.000 of 2 photos without people" in capsys.readouterr().out
+
+
 def test_people_in_the_set_of_nobody_are_refused(folder, capsys):
     write_empty(Path("empty"), annotations=[{"id": 1, "image_id": 1, "category_id": 1, "bbox": [9, 9, 50, 50]}])
     assert run(["evaluate", "exact.truth", "--data", "data", "--nobody", "empty", "--out", "out"]) == 1
@@ -481,6 +497,10 @@ def test_a_truncated_photo_is_skipped_and_told_by_the_exit_code(folder, capsys):
         ("no such split", ["exact.truth", "--data", "data", "--split", "vall"], "did you mean 'val'"),
         ("no such protocol", ["exact.truth", "--data", "data", "--protocol", "corp"], "did you mean 'crop'"),
         ("a negative area", ["exact.truth", "--data", "data", "--area-factor", "-1"], "--area-factor"),
+        ("no area", ["exact.truth", "--data", "data", "--area-factor", "nan"], "--area-factor"),
+        ("an endless area", ["exact.truth", "--data", "data", "--area-factor", "inf"], "--area-factor"),
+        ("people that frames do not show", ["none.truth", "--data", "data", "--people", "all", "--protocol", "all"],
+         "people 'all' needs the protocol 'crop'"),
     ],
 )
 def test_bad_input_gives_one_sentence_and_writes_nothing(folder, capsys, name, arguments, said):

@@ -2,18 +2,23 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from moving_people import SIZE_WH, Told, frame, person
+from tiny_training import write_split
 
 from featherpose import COCO17
 from featherpose.cli import run
+from featherpose.data.sample import UNKNOWN
 from featherpose.data.sequences import Clip, People, synthetic_clip
-from featherpose.evaluate_track import WAYS, calmness, drawn, figures_of, follow, plain, shown
+from featherpose.evaluate_track import WAYS, calmness, drawn, figures_of, follow, plain, shared_joints, shown
 from featherpose.metrics.tracking import Track
+from featherpose.pose import Pose
 from featherpose.runtime.predictor import Predictor
 from featherpose.runtime.tracker import Lock, Tracker
+from featherpose.skeletons import Skeleton
 
 
 def told_clip(backend, *places, name="walk"):
@@ -92,3 +97,45 @@ def test_the_verb_prints_a_table_and_writes_all_figures(tmp_path, capsys):
 def test_unknown_words_are_refused_with_the_nearest(option, word, capsys):
     assert run(["evaluate-track", "lite", option, word]) == 1
     assert "did you mean" in capsys.readouterr().err
+
+
+def in_order(names, name="turned"):
+    """The COCO skeleton with its joints in another order, or fewer."""
+    pairs = tuple(pair for pair in COCO17.flip_pairs if set(pair) <= set(names))
+    return Skeleton(name, tuple(names), pairs, ())
+
+
+@pytest.mark.parametrize("kept", [17, 14])
+def test_joints_of_a_model_are_matched_with_the_clips_by_name(kept):
+    """A model that tells the truth in another order, of all or of some joints."""
+    names = COCO17.joints[::-1][:kept]
+    order = [COCO17.joints.index(name) for name in names]
+    clip = synthetic_clip("alone", 3, size_wh=(160, 120))
+
+    class Knows:
+        state = "found"
+        predictor = SimpleNamespace(spec=SimpleNamespace(skeleton=in_order(names)))
+        frames = iter(clip)
+
+        def start(self, *, box):
+            pass
+
+        def __call__(self, image, timestamp):
+            people = next(self.frames)[2]
+            return Pose(people.xy[0][order], np.ones(kept), in_order(names), 1.0)
+
+    track = follow(clip, Knows())
+    assert figures_of([track])["AR"] == pytest.approx(1)
+    assert ((track.visibility == UNKNOWN).all(axis=(0, 1)) == ~np.isin(COCO17.joints, names)).all()
+
+
+def test_a_model_that_shares_no_joint_with_the_clips_is_refused():
+    with pytest.raises(ValueError, match="skeleton 'paws' has no joint of the clips' 'coco17'"):
+        shared_joints(Skeleton("paws", ("paw", "tail"), (), ()), COCO17)
+
+
+def test_photos_that_are_too_few_are_told_before_a_clip_is_drawn(tmp_path, capsys, monkeypatch):
+    write_split(tmp_path, "val", 2)
+    monkeypatch.setattr("featherpose.evaluate_track.synthetic_clip", None)
+    assert run(["evaluate-track", "lite", "--photos", str(tmp_path), "--clips", "1"]) == 1
+    assert "photos with 12 labelled joints of the target are needed, the set has 0" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Pruning: a narrower network keeps the channels that matter."""
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("torch")
@@ -8,10 +10,11 @@ import torch
 from tiny_training import write_task
 from torch import nn
 
-from featherpose.skeletons import load_skeleton
+from featherpose.models.layers import has_folded_norms
+from featherpose.skeletons import Skeleton, load_skeleton
 from featherpose.spec import ModelSpec
 from featherpose.systems import build_network
-from featherpose.systems.files import save_model
+from featherpose.systems.files import load_network, save_model
 from featherpose.train.config import read_recipe
 from featherpose.train.distributed import Process
 from featherpose.train.loop import Run
@@ -20,6 +23,8 @@ from featherpose.train.prune import channel_importance, narrowed
 WIDE = {"system": "movenet", "backbone": "mobilenet_v1", "width": 0.5, "neck": {8: 32, 16: 32}, "head_width": 32}
 SLIM = {**WIDE, "width": 0.25, "neck": {8: 16, 16: 16}, "head_width": 16}
 COCO = load_skeleton("coco17")
+MOBILE = "model.network.backbone=mobilenet_v1"
+ALONE = Process(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +119,45 @@ def test_a_recipe_narrows_its_initial_model(tmp_path):
         assert other.network.heads.heatmap.hidden.conv.weight.shape[0] == 8
     with pytest.raises(ValueError, match=r"model\.prune narrows a trained model"):
         read_recipe(task, ["model.prune=true"])
+
+
+def test_squeezes_without_a_norm_are_narrowed_too():
+    facts = {"system": "movenet", "backbone": "mobilenet_v3_small", "neck": {8: 16, 16: 16}, "head_width": 16}
+    slim = narrowed(build_network({**facts, "width": 1.0}, 17), {**facts, "width": 0.5}, COCO, losses)
+    assert slim.eval()(torch.zeros(1, 3, 64, 64))["heatmap"].isfinite().all()
+
+
+def wider_start(folder, skeleton, *, fold=False):
+    """A task, and the path of a model with wider heads."""
+    task = write_task(folder)
+    wide = {**read_recipe(task, [MOBILE]).model.network, "head_width": 32}
+    network = build_network(wide, 3)
+    if fold:  # as an imported model has them
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.zero_()
+                module.running_var.fill_(1 - module.eps)
+        assert has_folded_norms(network)
+    path = folder / "wide.safetensors"
+    save_model(path, network, ModelSpec("wide", skeleton, (64, 64), {"name": "movenet"}, network=wide))
+    return task, [MOBILE, f"model.init='{path}'", "model.prune=true"]
+
+
+def test_a_skeleton_of_another_name_is_pruned_and_of_other_joints_refused(tmp_path):
+    write_task(tmp_path)
+    skeleton = load_skeleton(str(tmp_path / "three.json"))
+    task, asked = wider_start(tmp_path, replace(skeleton, name="renamed"))
+    run = Run(read_recipe(task, asked), tmp_path / "run", ALONE, lambda line: None)
+    given = load_network(tmp_path / "wide.safetensors")[0].heads.heatmap.hidden.conv.weight
+    kept = run.network.heads.heatmap.hidden.conv.weight.flatten(1)
+    assert len(kept) == 16 and all((row == given.flatten(1)).all(dim=1).any() for row in kept)
+    task, asked = wider_start(tmp_path, Skeleton("other", ("a", "b", "c"), (), ()))
+    with pytest.raises(ValueError, match="model.prune wants the joints of the trained model"):
+        Run(read_recipe(task, asked), tmp_path / "run", ALONE, lambda line: None)
+
+
+def test_folded_norms_get_statistics_before_they_are_pruned(tmp_path):
+    write_task(tmp_path)
+    task, asked = wider_start(tmp_path, load_skeleton(str(tmp_path / "three.json")), fold=True)
+    run = Run(read_recipe(task, asked), tmp_path / "run", ALONE, lambda line: None)
+    assert not has_folded_norms(run.network)

@@ -161,6 +161,16 @@ def test_each_part_can_be_in_8_bits_too(keep, more):
         assert always not in found
 
 
+@pytest.mark.parametrize("kind", ["HardSwish", "Mish"])
+def test_the_neck_stays_float_behind_any_activation(kind):
+    model = toy_graph()
+    (activation,) = (node for node in model.graph.node if node.name == "Relu_network.neck.smooth.4.conv")
+    activation.op_type = kind
+    found = quantised_nodes(model)
+    assert "conv_network.backbone.layers.1.conv" in found
+    assert not {"conv_network.neck.smooth.4.conv", activation.name} & set(found)
+
+
 def test_weights_have_a_scale_per_channel_and_activations_one(made):
     graph = onnx.load(str(made[0])).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -389,7 +399,8 @@ BAD = {
     "split": ({"split": "trian"}, ValueError, "no split 'trian' in this folder; did you mean 'train'"),
     "not ours": ({"source": "foreign.onnx"}, ValueError, r"foreign\.onnx: nothing to quantise was found"),
     "itself": ({"path": None}, ValueError, "would replace its source"),
-    "too few": ({"split": "val"}, ValueError, "4 pictures are too few to quantise on; give at least 11"),
+    "too few": ({"split": "val"}, ValueError, "4 pictures are too few to quantise on; give at least 10"),
+    "no such number": ({"count": 7}, ValueError, "ranges are found on 8 pictures or more, got 7"),
 }
 
 
@@ -422,6 +433,13 @@ def test_people_of_a_data_folder_are_cut_out_as_the_model_sees_them(folder):
     first = read_dataset(folder / "data", split="train")[0]
     expected = warp(read_photo(first.photo), crop_map(square_around(first.target_box(), 1.25), (64, 64)), (64, 64))
     assert np.array_equal(images[0], expected)
+
+
+def test_a_folder_without_training_photos_is_not_calibrated_on_those_to_be_scored(tmp_path):
+    write_split(tmp_path, "val", 4)
+    with pytest.raises(ValueError, match="no split 'train'"):
+        crops(tmp_path, SPEC, 3)
+    assert len(crops(tmp_path, SPEC, 3, split="val")) == 3
 
 
 def test_photos_without_labels_are_whole(tmp_path):
@@ -457,6 +475,10 @@ COMMANDS = {
     "decoder": (["{}/toy.onnx", "--int8", "--decoder", "--data", "{}/data"], "--decoder needs the .safetensors model"),
     "float": (["{}/toy.onnx"], "expected a trained model, a .safetensors file"),
     "split": (["{}/toy.safetensors", "--split", "val"], "--split is for 8-bit files; give --int8 too"),
+    "pictures": (["{}/toy.safetensors", "--pictures", "9"], "--pictures is for 8-bit files; give --int8 too"),
+    "method": (["{}/toy.safetensors", "--method", "minmax"], "--method is for 8-bit files; give --int8 too"),
+    "keep": (["{}/toy.safetensors", "--keep", ""], "--keep is for 8-bit files; give --int8 too"),
+    "opset": (["{}/toy.onnx", "--int8", "--data", "{}/data", "--opset", "19"], "--opset needs the .safetensors model"),
     "missing": (["{}/missing.onnx", "--int8", "--data", "{}/data"], "missing.onnx: there is no such model file"),
     "part": (["{}/toy.onnx", "--int8", "--data", "{}/data", "--keep", "hands"], "unknown part 'hands' to keep in float"),
 }

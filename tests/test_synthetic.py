@@ -302,3 +302,18 @@ def test_synth_writes_a_set_and_tells_wrong_options_in_one_line(tmp_path):
     wrong = run(str(tmp_path / "other"), "--persons", "many")
     assert wrong.returncode == 1 and "--persons must look like 2 or 1-3" in wrong.stderr
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"size_wh": (70000, 16)}, "16 to 16384 pixels, 67 million in all, got 70000x16"),
+        ({"size_wh": (16384, 16384)}, "67 million in all"),
+        ({"size_wh": (64, 8)}, "16 to 16384 pixels"),
+        ({"persons": (1, 300)}, "at most 100 people are drawn in a scene, got 300"),
+    ],
+)
+def test_sets_that_cannot_be_drawn_are_refused_before_anything_is_written(tmp_path, arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        write_dataset(tmp_path / "set", count=1, **arguments)
+    assert list(tmp_path.iterdir()) == []

@@ -150,23 +150,28 @@ def test_maps_of_a_larger_teacher_say_the_same_on_our_grid(task, tmp_path):
              "offset_radius": 2, "unlabelled_weight": 1.0}  # fmt: skip
     skeleton = load_skeleton(read_recipe(task).model.skeleton)
     path = write_model(tmp_path / "larger.safetensors", skeleton, codec, size=(192, 192))
-    for size in (128, 192, 256):
+    for size in (64, 96, 128, 160, 192, 256):
         teacher = make_teacher(str(path), skeleton, codec, (size, size), CPU.device, "off")
         theirs, ours = (build_codec(codec, (s, s), len(skeleton)) for s in (192, size))
-        for seed in range(10):
-            shares = np.random.default_rng(seed).uniform(0.15, 0.85, (1, len(skeleton), 2))
+        heights, widths = [], []
+        for seed in range(40):
+            shares = np.random.default_rng(seed).uniform(0.1, 0.9, (1, len(skeleton), 2))
+            shares[0, :2, 0] = np.array([0.1, 0.9]) + shares[0, 2] / 50  # as large as evaluation cuts people out
             seen = np.full(shares.shape[:2], 2)
             given = theirs.encode(shares * 192, seen)
             wanted = ours.encode(shares * size, seen)
             maps = teacher._on_grid({name: torch.from_numpy(given[name])[None] for name in MAPS}, (size // 4, size // 4))
             maps = {name: value[0].numpy() for name, value in maps.items()}
             assert {name: value.shape for name, value in maps.items()} == {name: wanted[name].shape for name in MAPS}
-            xy, score, pose = ours.decode(maps)
-            assert np.abs(xy - shares[0] * size).max() < 0.01, (size, seed)
-            _, scores, poses = ours.decode(wanted)
-            assert np.abs(score - scores).max() < 0.2 and abs(pose - poses) < 0.2  # tops between two cells of theirs
-            for name in ("heatmap", "center"):
-                assert np.abs(maps[name] - wanted[name]).max() < 0.2, (size, name)
+            if size >= 96:  # below, a cell of ours lies beyond those that the teacher's offsets are written to
+                assert np.abs(ours.decode(maps)[0] - shares[0] * size).max() < 0.01, (size, seed)
+            for kind in (maps, wanted):
+                curves = np.concatenate([kind["heatmap"], kind["center"]])
+                heights.append(curves.max(axis=(1, 2)))
+                widths.append((curves.sum(axis=(1, 2)) / heights[-1]) ** 0.5)
+        for values, near in ((heights, 0.03), (widths, 0.08)):
+            found, right = np.mean(values[::2], axis=0), np.mean(values[1::2], axis=0)
+            assert np.abs(found / right - 1).max() < near, (size, found, right)
 
 
 def test_a_teacher_network_never_moves_and_stays_out_of_the_checkpoint(task, teacher, tmp_path):

@@ -137,3 +137,15 @@ def test_the_official_file_has_the_known_numbers():
     y, x = np.mgrid[:48, :48]
     # The table that the centre is multiplied with, in steps of 1/459: docs say 1 / (distance to (24, 24) + 1.8).
     np.testing.assert_allclose(focus, 1 / (np.hypot(y - 24, x - 24) + 1.8), atol=0.0011)
+
+
+def test_operators_in_a_circle_are_refused(tmp_path):
+    writer = TfliteWriter()
+    x = writer.tensor("x", (1,))
+    late = writer.tensor("late", (1,))
+    y = writer.operator("ADD", [late, x], "y", (1,))
+    writer.operator("LOGISTIC", [y], "again", (1,))
+    code, inputs, _, *rest = writer.operators[-1]
+    writer.operators[-1] = (code, inputs, [late], *rest)
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        read_tflite(writer.write(tmp_path / "a.tflite", [x], [y]))

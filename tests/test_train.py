@@ -111,13 +111,17 @@ def test_stop_and_resume_equals_the_straight_run_bit_for_bit(task, first_model, 
     assert facts[0] == facts[1]
 
 
-def test_what_was_logged_after_the_checkpoint_is_taken_back(task, tmp_path, monkeypatch):
+TORN = ('{"kind": "train", "step": 4, "ep', '{"kind": "train", "step": 1, "losses": {"heatmap": 0.1}')
+
+
+@pytest.mark.parametrize("torn", TORN)
+def test_what_was_logged_after_the_checkpoint_is_taken_back(task, tmp_path, monkeypatch, torn):
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
     recipe = read_recipe(task)
     with pytest.raises(Interrupted):
         train(recipe, tmp_path, stop_after=2)
     with open(tmp_path / "log.jsonl", "a") as log:  # a power cut two steps later, in the middle of a line
-        log.write('{"kind": "train", "step": 3, "epoch": 0, "loss": 99}\n{"kind": "train", "step": 4, "ep')
+        log.write('{"kind": "train", "step": 3, "epoch": 0, "loss": 99}\n' + torn)
     train(recipe, tmp_path, resume=True)
     lines = log_lines(tmp_path, "train")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
@@ -152,12 +156,16 @@ def test_resuming_a_finished_run_gives_its_model(task, finished):
 
 def test_resuming_needs_no_initial_weights(task, first_model, tmp_path):
     init = tmp_path / "first.safetensors"
-    init.write_bytes(first_model.read_bytes())
+    network, spec = load_network(first_model)
+    thresholds = {"joint_threshold": 0.15, "pose_threshold": 0.4}
+    save_model(init, network, replace(spec, **thresholds))
     recipe = read_recipe(task, [f"model.init='{init}'"])
     with pytest.raises(Interrupted):
         train(recipe, tmp_path / "run", stop_after=5)
     init.unlink()
     train(recipe, tmp_path / "run", resume=True)
+    found = load_network(tmp_path / "run" / "model.safetensors")[1]
+    assert {name: getattr(found, name) for name in thresholds} == thresholds
 
 
 # --- what a step does -----------------------------------------------------------------------------------------------

@@ -77,12 +77,7 @@ def evaluate(
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol '{protocol}'{did_you_mean(protocol, PROTOCOLS)}")
-    if people not in PEOPLE:
-        raise ValueError(f"unknown people '{people}'{did_you_mean(people, PEOPLE)}")
-    if people == "all" and protocol != "crop":
-        raise ValueError(
-            f"people 'all' needs the protocol 'crop': with '{protocol}' the model finds one person per photo"
-        )
+    check_people(people, protocol)
     if not samples:
         raise ValueError("there are no samples to evaluate on")
     skeleton = predictor.spec.skeleton
@@ -140,6 +135,16 @@ def evaluate(
     )
 
 
+def check_people(people: str, protocol: str) -> None:
+    """ValueError for people that are unknown, or that the protocol cannot look for."""
+    if people not in PEOPLE:
+        raise ValueError(f"unknown people '{people}'{did_you_mean(people, PEOPLE)}")
+    if people == "all" and protocol != "crop":
+        raise ValueError(
+            f"people 'all' needs the protocol 'crop': with '{protocol}' the model finds one person per photo"
+        )
+
+
 def _scores_of_nobody(
     predictor, samples: Sequence[Sample], protocol: str, read: Callable[[Sample], np.ndarray], unreadable: list[str]
 ) -> list[float]:
@@ -156,8 +161,10 @@ def _scores_of_nobody(
 
 
 def _cases(sample: Sample, skeleton: Skeleton, people: str) -> list[Sample]:
-    """The sample once for each person to look for, as its target; nobody without a labelled joint of the skeleton."""
-    counts = (to_skeleton(sample, skeleton).visibility > 0).any(axis=1)
+    """The sample once for each person to look for, as its target: with a labelled joint of the skeleton, and a box that
+    gives errors a size (that of a single joint without a labelled box is a point)."""
+    box = sample.box_xyxy
+    counts = (to_skeleton(sample, skeleton).visibility > 0).any(axis=1) & (box[:, 2:] > box[:, :2]).all(axis=1)
     wanted = np.flatnonzero(counts) if people == "all" else [sample.target] if sample.target >= 0 else []
     return [replace(sample, target=int(person)) for person in wanted if counts[person]]
 

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 import featherpose
@@ -46,20 +47,20 @@ WORST_COLUMNS = 8
 
 def comparison_table(rows: Sequence[tuple[str, Evaluation]], title: str) -> Table:
     """A row for each (model, evaluation). Error px are of a crop of 160: the median, then the mean."""
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=None, header_style="bold", pad_edge=False)
     table.add_column("model", overflow="fold")
     table.add_column("protocol", no_wrap=True)
     shown = [name for name in MAIN_FIGURES if any(evaluation.figures[name] is not None for _, evaluation in rows)]
     for name in shown:
         table.add_column(MAIN_FIGURES[name], justify="right", no_wrap=True)
     for model, evaluation in rows:
-        table.add_row(model, evaluation.protocol, *(_text(name, evaluation.figures[name]) for name in shown))
+        table.add_row(escape(model), evaluation.protocol, *(_text(name, evaluation.figures[name]) for name in shown))
     return table
 
 
 def parts_table(evaluation: Evaluation, title: str) -> Table:
     """The figures of every joint and every group."""
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=None, header_style="bold", pad_edge=False)
     table.add_column("part")
     table.add_column("joints", justify="right")
     rows = [(name, row["count"], row) for name, row in evaluation.per_joint.items() if row["count"]]
@@ -69,7 +70,7 @@ def parts_table(evaluation: Evaluation, title: str) -> Table:
         table.add_column(PART_FIGURES[name], justify="right", no_wrap=True)
     for part in (rows, groups):
         for name, count, row in part:
-            table.add_row(name, str(count), *(_text(key, row.get(key)) for key in shown))
+            table.add_row(escape(name), str(count), *(_text(key, row.get(key)) for key in shown))
         table.add_section()
     return table
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from featherpose.data.sample import Sample
+from featherpose.data.sample import UNKNOWN, Sample
 from featherpose.data.sequences import CLIPS, MOTIONS, TARGET, Clip, photo_clip, synthetic_clip
 from featherpose.geometry import box_of_points
 from featherpose.metrics.tracking import TRACKABLE, Track, body_size, following, jitter, lag
@@ -21,6 +21,7 @@ from featherpose.pose import Pose
 from featherpose.runtime.photos import read_photo
 from featherpose.runtime.predictor import Predictor
 from featherpose.runtime.tracker import Tracker
+from featherpose.skeletons import Skeleton, joint_mapping
 
 FIRST_SEED = 1000
 """Clips of smaller seeds were used to choose settings."""
@@ -56,7 +57,12 @@ WAYS: dict[str, Callable[[Predictor], EveryFrame | Tracker]] = {
 
 
 def follow(clip: Clip, tracker: EveryFrame | Tracker) -> Track:
-    """What a tracker says of every frame of a clip, beside the truth."""
+    """What a tracker says of every frame of a clip, beside the truth.
+
+    Joints are matched by name; those that the model does not know count as not labelled. ValueError when it knows none.
+    """
+    place = shared_joints(tracker.predictor.spec.skeleton, clip.skeleton)
+    known = place >= 0
     joints = len(clip.skeleton)
     xy = np.full((len(clip), joints, 2), np.nan)
     score, found = np.zeros((len(clip), joints)), np.zeros(len(clip), bool)
@@ -70,11 +76,20 @@ def follow(clip: Clip, tracker: EveryFrame | Tracker) -> Track:
         pose = tracker(image, timestamp)
         found[index] = tracker.state == "found"
         if pose is not None:
-            xy[index], score[index] = pose.xy, pose.score
+            xy[index, known], score[index, known] = pose.xy[place[known]], pose.score[place[known]]
+    visibility = np.where(known, np.stack([p.visibility for p in truth]), UNKNOWN)
     return Track(
-        clip.name, clip.skeleton, clip.times, xy, score, found, np.stack([p.xy for p in truth]),
-        np.stack([p.visibility for p in truth]), np.stack([p.area for p in truth]),
+        clip.name, clip.skeleton, clip.times, xy, score, found, np.stack([p.xy for p in truth]), visibility,
+        np.stack([p.area for p in truth]),
     )  # fmt: skip
+
+
+def shared_joints(skeleton: Skeleton, of_clips: Skeleton) -> np.ndarray:
+    """(K of the clips,) where each joint stands in a model's skeleton, -1 for none. ValueError when all are."""
+    place = joint_mapping(skeleton, of_clips)
+    if (place < 0).all():
+        raise ValueError(f"the model's skeleton '{skeleton.name}' has no joint of the clips' '{of_clips.name}'")
+    return place
 
 
 def synthetic_clips(per_kind: int, first_seed: int = FIRST_SEED, kinds: Sequence[str] = tuple(CLIPS)) -> Iterable[Clip]:
@@ -91,9 +106,13 @@ def photo_clips(samples: Sequence[Sample], per_motion: int, first_seed: int = FI
     wanted = len(MOTIONS) * per_motion
     if len(large) < wanted:
         raise ValueError(f"{wanted} photos with 12 labelled joints of the target are needed, the set has {len(large)}")
-    for number, place in enumerate(order[:wanted]):
+    return _photo_clips([large[place] for place in order[:wanted]], first_seed)
+
+
+def _photo_clips(samples: Sequence[Sample], first_seed: int) -> Iterable[tuple[str, Clip]]:
+    for number, sample in enumerate(samples):
         motion = list(MOTIONS)[number % len(MOTIONS)]
-        yield motion, photo_clip(read_photo(large[place].photo), large[place], motion, first_seed + number)
+        yield motion, photo_clip(read_photo(sample.photo), sample, motion, first_seed + number)
 
 
 def drawn(clip: Clip) -> Clip:

@@ -35,21 +35,16 @@ def bench(
     Compare within one run only. Files that decode in their own graph, as Google's do, say so. With --video: what
     following one person costs per frame of a clip; such files are then followed by the official crop rule.
     """
-    import json
     import os
     import time
     from datetime import datetime, timezone
 
-    from rich import box
-    from rich.console import Console
-    from rich.table import Column, Table
-
     from featherpose import bench as measuring
     from featherpose import bench_video
+    from featherpose.cli.figures import check_figures_file, write_figures
     from featherpose.cli.progress import rate_bar
 
-    if json_file is not None and not json_file.parent.is_dir():
-        raise FileNotFoundError(f"{json_file.parent}: there is no such folder to write the figures to")
+    check_figures_file(json_file)
     if clip is not None and not video:
         raise ValueError("--clip is the clip of --video: give both")
     if seed is not None and (clip is not None or not video):
@@ -78,29 +73,36 @@ def bench(
         facts = bench_video.report(timings, frames=pictures, clip=clip, **said)
     else:
         facts = measuring.report(timings, image=pictures[0], batch=batch, **said)
-    if json_file is not None:
-        temporary = json_file.with_name(f".{json_file.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-            os.replace(temporary, json_file)
-        finally:
-            temporary.unlink(missing_ok=True)
     kind = bench_video if video else measuring
     if as_markdown:
         print(kind.markdown(facts), end="")
-        return
+    else:
+        _print_table(facts, kind)
+    if json_file is not None:
+        write_figures(json_file, facts)
+
+
+def _print_table(facts: dict, kind) -> None:
+    """What was measured, for a terminal. kind: the module that measured, featherpose.bench or bench_video."""
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    from featherpose import bench_video
+
     table = Table(Column("model", overflow="fold"), box=box.SIMPLE, padding=(0, 1, 0, 0))
-    if video:
+    if kind is bench_video:
         for name in (*bench_video.STAGES, "total /\nnetwork"):
             table.add_column(name, justify="right")
         for label, way, *stages, share, looks in bench_video.rows(facts):
-            table.add_row(f"{label}\n{way}, {looks} looks", *map(_two_lines, stages), share)
+            table.add_row(f"{escape(label)}\n{way}, {looks} looks", *map(_two_lines, stages), share)
     else:
-        for name in (*measuring.STAGES, "decode / network"):
+        for name in (*kind.STAGES, "decode / network"):
             table.add_column(name, justify="right")
-        for label, size, input_size, *stages, fastest, share in measuring.rows(facts):
+        for label, size, input_size, *stages, fastest, share in kind.rows(facts):
             stages = [_two_lines(stage) for stage in stages]
-            table.add_row(f"{label}\n{size} MB, {input_size}", *stages[:-1], f"{stages[-1]}\nmin {fastest}", share)
+            table.add_row(f"{escape(label)}\n{size} MB, {input_size}", *stages[:-1], f"{stages[-1]}\nmin {fastest}", share)
     console = Console(highlight=False)
     console.print(table)
     console.print(kind.caption(facts), markup=False)

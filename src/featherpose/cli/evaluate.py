@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -42,7 +43,7 @@ def evaluate(
 
     from featherpose.cli.progress import rate_bar
     from featherpose.data.readers import find_labels, read_dataset, splits_of
-    from featherpose.evaluate import PROTOCOLS
+    from featherpose.evaluate import PROTOCOLS, check_people
     from featherpose.evaluate import evaluate as measure
     from featherpose.evaluate_report import (
         comparison_table,
@@ -52,15 +53,17 @@ def evaluate(
         write_results,
         write_worst,
     )
-    from featherpose.metrics.oks import AREA_FACTOR
+    from featherpose.metrics.oks import AREA_FACTOR, average_precision_is_there
     from featherpose.runtime.predictor import Predictor
     from featherpose.skeletons import did_you_mean
 
     protocols = list(PROTOCOLS) if protocol == "all" else [protocol]
     if protocols[0] not in PROTOCOLS:
         raise ValueError(f"unknown protocol '{protocol}'{did_you_mean(protocol, (*PROTOCOLS, 'all'))}")
-    if area_factor is not None and area_factor < 0:
+    if area_factor is not None and not 0 <= area_factor < math.inf:
         raise ValueError(f"--area-factor must be 0 or a positive number, got {area_factor:g}")
+    for wanted in protocols:
+        check_people(people, wanted)
     factor = AREA_FACTOR if area_factor is None else area_factor or None
     if split is None and data.is_dir() and "val" in splits_of(data):
         split = "val"
@@ -113,7 +116,7 @@ def evaluate(
     for name, evaluation in rows:
         if evaluation.warning:
             stderr.print(f"warning: {name}, {evaluation.protocol}: {evaluation.warning}", markup=False, soft_wrap=True)
-        if evaluation.figures["AP"] is None and evaluation is rows[-1][1]:
+        if evaluation.figures["AP"] is None and evaluation is rows[-1][1] and not average_precision_is_there():
             stderr.print("AP needs an OKS library: pip install 'featherpose[train]'", markup=False, soft_wrap=True)
     if problems:
         stderr.print(f"{len(problems)} labels cannot be true and were left out: featherpose data check tells which")
@@ -152,9 +155,13 @@ def evaluate(
 
 def _without_people(path: Path, problems: list) -> list:
     """The samples of a set that shows nobody; ValueError when somebody is labelled in it."""
-    from featherpose.data.readers import read_dataset
-    from featherpose.data.sample import has_nobody
+    from featherpose.data.readers import read_dataset, splits_of
+    from featherpose.data.sample import has_nobody, sample_of_nobody
+    from featherpose.runtime.photos import list_photos, photo_size
+    from featherpose.skeletons import COCO17
 
+    if path.is_dir() and not splits_of(path):  # photos alone
+        return [sample_of_nobody(photo, photo_size(photo), COCO17) for photo in list_photos(path)]
     samples = read_dataset(path, problems=problems)
     for sample in samples:
         if not has_nobody(sample):

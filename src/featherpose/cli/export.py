@@ -24,7 +24,7 @@ def export(
     decoder: Annotated[
         bool, typer.Option("--decoder/--raw", help="Joints come out of the file, or the network's maps.")
     ] = False,
-    opset: Annotated[int, typer.Option(help="ONNX operator set, 18 to 23.")] = 18,
+    opset: Annotated[int | None, typer.Option(help="ONNX operator set, 18 to 23  \\[default: 18]")] = None,
     data: Annotated[
         Path | None,
         typer.Option(help="Photo or folder of photos to compare on, with --int8 also a data folder with labels  "
@@ -35,11 +35,18 @@ def export(
         bool, typer.Option("--int8", help="Compute the body in 8 bits, with ranges found on --data.")
     ] = False,
     split: Annotated[str | None, typer.Option(help="--int8: split of a data folder  \\[default: train]")] = None,
-    pictures: Annotated[int, typer.Option(help="--int8: pictures to find the ranges on.", min=1)] = 256,
-    method: Annotated[str, typer.Option(help='--int8: ranges by "minmax", "percentile" or "entropy".')] = "minmax",
+    pictures: Annotated[
+        int | None, typer.Option(help="--int8: pictures to find the ranges on  \\[default: 256]", min=8)
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help='--int8: ranges by "minmax", "percentile" or "entropy"  \\[default: minmax]'),
+    ] = None,
     keep: Annotated[
-        str, typer.Option(help='--int8: what stays float: any of "first", "neck", "heads", by commas; "" for nothing.')
-    ] = "first,neck,heads",
+        str | None,
+        typer.Option(help='--int8: what stays float: any of "first", "neck", "heads", by commas; "" for nothing  '
+                     "\\[default: first,neck,heads]"),
+    ] = None,
     joint_threshold: Annotated[
         float | None, typer.Option(help="From which score on a joint counts  \\[default: the model's]", min=0, max=1)
     ] = None,
@@ -57,17 +64,26 @@ def export(
     thresholds = {"joint_threshold": joint_threshold, "pose_threshold": pose_threshold}
     thresholds = {name: value for name, value in thresholds.items() if value is not None}
     if not int8:
-        if split is not None:
-            raise ValueError("--split is for 8-bit files; give --int8 too")
+        given = {"--split": split, "--pictures": pictures, "--method": method, "--keep": keep}
+        for option, value in given.items():
+            if value is not None:
+                raise ValueError(f"{option} is for 8-bit files; give --int8 too")
+        opset = OPSET if opset is None else opset
         _export(model, out, decoder=decoder, opset=opset, data=data, half=half, thresholds=thresholds)
         return
     if half:
         raise ValueError("--half and --int8 exclude each other: an int8 file's weights are stored in 8 bits")
     if data is None:
         raise ValueError("--int8 needs --data: photos like those the model will see, to find the ranges of its values on")
-    kept = [part.strip() for part in keep.split(",") if part.strip()]
-    arguments = {"data": data, "split": split, "keep": kept, "method": method, "count": pictures}
+    arguments = {"data": data, "split": split, "method": method, "count": pictures}
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+    if keep is not None:
+        arguments["keep"] = [part.strip() for part in keep.split(",") if part.strip()]
     _export_int8(model, out, decoder=decoder, opset=opset, arguments=arguments, thresholds=thresholds)
+
+
+OPSET = 18
+"""ONNX operator set of exported files."""
 
 
 def _check_trained(model: Path) -> None:
@@ -112,7 +128,7 @@ def _export(
 
 
 def _export_int8(
-    model: Path, out: Path | None, *, decoder: bool, opset: int, arguments: dict, thresholds: dict
+    model: Path, out: Path | None, *, decoder: bool, opset: int | None, arguments: dict, thresholds: dict
 ) -> None:  # fmt: skip
     import tempfile
     import time
@@ -132,6 +148,8 @@ def _export_int8(
         raise ValueError(f"{model}: an exported file's thresholds stay as they are; give the .safetensors model")
     if exported and decoder:
         raise ValueError(f"{model}: an exported file's outputs stay as they are; --decoder needs the .safetensors model")
+    if exported and opset is not None:
+        raise ValueError(f"{model}: an exported file's operator set stays as it is; --opset needs the .safetensors model")
     if not exported:
         _check_trained(model)
     if out is None:
@@ -147,7 +165,8 @@ def _export_int8(
             from featherpose.export.onnx import export_onnx
 
             source = Path(folder) / f"{model.stem}.onnx"
-            export_onnx(*_load(model, thresholds), source, decoder=decoder, opset=opset, progress=status.update)
+            network, spec = _load(model, thresholds)
+            export_onnx(network, spec, source, decoder=decoder, opset=OPSET if opset is None else opset, progress=status.update)
         shift = quantise_onnx(source, out, progress=status.update, **arguments)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, int8, {time.perf_counter() - start:.0f} s")
     print(f"against float: {shift}")

@@ -27,10 +27,10 @@ def synth(
 
     size_wh = _numbers(size, "x", "--size", "256 or 320x240")
     people = _numbers(persons, "-", "--persons", "2 or 1-3")
-    request = {"count": count, "persons": people, "seed": seed, "split": split, "overwrite": overwrite}
+    request = {"count": count, "size_wh": size_wh, "persons": people, "seed": seed, "split": split, "overwrite": overwrite}
     check_request(out, **request)
     with rate_bar("scenes") as bar:
-        labels = write_dataset(out, size_wh=size_wh, track=partial(bar.track, description="draw"), **request)
+        labels = write_dataset(out, track=partial(bar.track, description="draw"), **request)
     print(f"drawn: {count} scenes in {out / split}")
     print(f"labels: {labels}")
     print(f"\nlook at them: featherpose data check {out}")

@@ -29,27 +29,25 @@ def evaluate_track(
 
     Clips are drawn while they are read; people cross, hide, leave and come back. docs/tracking.md explains the figures.
     """
-    import json
-    import os
-
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from featherpose import evaluate_track as measuring
+    from featherpose.cli.figures import check_figures_file, write_figures
     from featherpose.cli.progress import rate_bar
     from featherpose.data.readers import find_labels, read_dataset, splits_of
     from featherpose.data.sequences import CLIPS
     from featherpose.runtime.predictor import Predictor
-    from featherpose.skeletons import did_you_mean
+    from featherpose.skeletons import COCO17, did_you_mean
 
     ways, kinds = way or list(measuring.WAYS), kind or list(CLIPS)
     for words, known, what in ((ways, measuring.WAYS, "way of following"), (kinds, CLIPS, "kind of clip")):
         for word in words:
             if word not in known:
                 raise ValueError(f"unknown {what} '{word}'{did_you_mean(word, known)}")
-    if json_file is not None and not json_file.parent.is_dir():
-        raise FileNotFoundError(f"{json_file.parent}: there is no such folder to write the figures to")
+    check_figures_file(json_file)
     first = measuring.FIRST_SEED if seed is None else seed
     samples = []
     if photos is not None:
@@ -57,14 +55,17 @@ def evaluate_track(
             split = "val"
         samples = read_dataset(find_labels(photos, split=split), problems=[])
     predictors = {model: Predictor(model, threads=threads) for model in models}
+    of_photos = measuring.photo_clips(samples, clips, first) if photos is not None else ()
+    for predictor in predictors.values():
+        for skeleton in dict.fromkeys([COCO17, *(sample.skeleton for sample in samples)]):
+            measuring.shared_joints(predictor.spec.skeleton, skeleton)
 
     def all_clips():
         for name in kinds:
             for clip in measuring.synthetic_clips(clips, first, [name]):
                 yield name, clip
-        if samples:
-            for motion, clip in measuring.photo_clips(samples, clips, first):
-                yield f"photo, {motion}", clip
+        for motion, clip in of_photos:
+            yield f"photo, {motion}", clip
 
     # A clip is drawn once and read by every way in turn: drawing takes longer than following.
     tracks: dict[tuple[str, str], dict[str, list]] = {(model, name): {} for model in models for name in ways}
@@ -83,21 +84,15 @@ def evaluate_track(
         rows = {name: measuring.figures_of(some) for name, some in found.items()}
         rows["all"] = measuring.figures_of([track for some in found.values() for track in some])
         facts.setdefault(model, {})[follower] = rows
-    if json_file is not None:
-        temporary = json_file.with_name(f".{json_file.name}.{os.getpid()}.tmp")
-        try:
-            content = {"clips": clips, "first_seed": first, "figures": facts}
-            temporary.write_text(json.dumps(measuring.plain(content), indent=2) + "\n", encoding="utf-8")
-            os.replace(temporary, json_file)
-        finally:
-            temporary.unlink(missing_ok=True)
     console = Console(highlight=False)
     for model, followers in facts.items():
         table = Table(
-            "figure", *followers, box=box.SIMPLE, padding=(0, 1, 0, 0), title=model if len(facts) > 1 else None
+            "figure", *followers, box=box.SIMPLE, padding=(0, 1, 0, 0), title=escape(model) if len(facts) > 1 else None
         )
         for name in measuring.COLUMNS:
             cells = (measuring.shown(name, rows["all"][name]) for rows in followers.values())
             table.add_row(name.replace("_", " "), *cells)
         console.print(table)
     print("docs/tracking.md says what the figures are; '-' where no clip tells")
+    if json_file is not None:
+        write_figures(json_file, measuring.plain({"clips": clips, "first_seed": first, "figures": facts}))

@@ -88,8 +88,8 @@ class MoveNetCodec:
             value = getattr(self, name)
             if value != int(value) or value < low:
                 raise ValueError(f"codec movenet: {name} must be a whole number, at least {low}, got {value}")
-        if self.sigma_scale < 0:
-            raise ValueError(f"codec movenet: sigma_scale must not be negative, got {self.sigma_scale}")
+        if not 0 <= self.sigma_scale < math.inf:
+            raise ValueError(f"codec movenet: sigma_scale must be a number from 0 on, got {self.sigma_scale}")
         for name in ("center_sigma", "softening"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"codec movenet: {name} must be positive, got {getattr(self, name)}")
@@ -101,7 +101,7 @@ class MoveNetCodec:
             raise ValueError(
                 f"codec movenet: input_size {self.input_size} is not a multiple of the stride {self.stride}"
             )
-        if not 0 < self.sigma_range[0] <= self.sigma_range[1]:
+        if not 0 < self.sigma_range[0] <= self.sigma_range[1] < math.inf:
             raise ValueError(f"codec movenet: sigma_range must be 0 < low <= high, got {self.sigma_range}")
 
     @property

@@ -33,6 +33,8 @@ from featherpose.runtime.smart_crop import smart_crop, whole_frame
 AREA_SIDE = 160
 """Pixels: the shorter side of the input that `joint_area` is counted at (the article's input)."""
 
+OTHER_JOINTS = 6
+"""`other_target`: who has so many labelled joints, or all that the skeleton has, can be the target."""
 
 WHOLE_SCALE, WHOLE_SHIFT = (0.9, 1.15), 0.04
 """`whole_photo`: side of the square in longer sides of the photo, and how far its middle moves, in sides. A guess."""
@@ -104,7 +106,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in ("crop_scale", "cutout_size", "drop_size"):
             low, high = (float(v) for v in getattr(self, name))
-            if not 0 < low <= high:
+            if not 0 < low <= high < np.inf:
                 raise ValueError(f"augment.{name} must be 0 < low <= high, got {[low, high]}")
             object.__setattr__(self, name, (low, high))
         for name in PROBABILITIES:
@@ -268,7 +270,7 @@ def _choose_target(sample: Sample, rules: Augmentation, rng: np.random.Generator
         return sample.target
     labelled = (sample.visibility > 0).sum(axis=1)
     sides = (sample.box_xyxy[:, 2:] - sample.box_xyxy[:, :2]).max(axis=1)
-    good = np.flatnonzero((labelled >= 6) & (sides >= 0.2 * max(sample.size_wh)))
+    good = np.flatnonzero((labelled >= min(OTHER_JOINTS, len(sample.skeleton))) & (sides >= 0.2 * max(sample.size_wh)))
     return int(rng.choice(good)) if len(good) else sample.target
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from featherpose.data.augment import Augmentation, augment
 from featherpose.data.limbs import build_bank
+from featherpose.data.loader import Photos
 from featherpose.data.sample import Sample
 from featherpose.pose import Pose
 
@@ -22,14 +23,14 @@ def augment_sheet(
     those that limbs come from are not: raises what `build_bank` raises.
     """
     from featherpose.runtime.draw import draw_pose, sheet
-    from featherpose.runtime.photos import read_photo
 
-    bank = build_bank(samples, lambda sample: read_photo(sample.photo), seed=seed) if rules.paste_parts > 0 else None
+    read = Photos(keep=False)
+    bank = build_bank(samples, read, seed=seed) if rules.paste_parts > 0 else None
     tiles, captions = [], []
     for place in np.random.default_rng([seed, 0x5EE]).permutation(len(samples))[:count]:
         sample = samples[place]
         try:
-            photo = read_photo(sample.photo)
+            photo = read(sample)
         except (OSError, ValueError):
             continue
         rng = np.random.default_rng([seed, int(place)])

@@ -51,9 +51,10 @@ def write_background(
     files; `photo_id`s stay, so that splits can be told apart. Raises what `check_place` raises, ValueError when no photo
     has such a part, and OSError when the disk is full.
     """
-    from featherpose.data.synthetic.dataset import coco_category
-    from featherpose.runtime.photos import read_photo
+    from featherpose.data.loader import Photos
+    from featherpose.data.synthetic.dataset import category_of
 
+    read = Photos(keep=False)
     check_place(out, split, photo_name=PHOTO_NAME, overwrite=overwrite)
     images: list[dict] = []
     unreadable = 0
@@ -64,7 +65,7 @@ def write_background(
                 continue
             x1, y1, x2, y2 = np.round(region).astype(int).tolist()
             try:
-                image = read_photo(sample.photo)[y1:y2, x1:x2]
+                image = read(sample)[y1:y2, x1:x2]
             except (OSError, ValueError):
                 unreadable += 1
                 continue
@@ -76,7 +77,7 @@ def write_background(
         if not images:
             raise ValueError(f"none of the {len(samples)} photos has a part of {FEWEST_PIXELS} pixels that shows nobody")
         info = {"description": f"background of labelled photos, cut by featherpose, seed {seed}"}
-        folder.facts = {"info": info, "images": images, "annotations": [], "categories": [coco_category()]}
+        folder.facts = {"info": info, "images": images, "annotations": [], "categories": [category_of(samples[0].skeleton)]}
     return folder.labels, len(images), unreadable
 
 

@@ -22,7 +22,7 @@ from featherpose.data.teacher.trust import Threshold
 from featherpose.skeletons import Skeleton, joint_mapping
 
 ADDED_JOINTS = 6
-"""Somebody whom no human labelled is added from so many trusted joints on."""
+"""Somebody whom no human labelled is added from so many trusted joints on, or all that the skeleton has."""
 SWAPPED = (0.4, 0.08, 0.6)
 """A human took left for right, as a teacher sees it, if it scores both joints at least this, they lie at least so many
 longer sides of the box apart, and they are nearer its joints the other way round, by this share of the distances. Guesses."""
@@ -213,7 +213,7 @@ def complete(
         for n, person in enumerate(answers.people)
     ]
     by_hand = np.array([person.visibility[person.target].max() > 0 for person in answers.people], bool)
-    taken = by_hand | np.array([j.source.count(TEACHER) >= ADDED_JOINTS for j in joined], bool)
+    taken = by_hand | np.array([j.source.count(TEACHER) >= min(ADDED_JOINTS, len(skeleton)) for j in joined], bool)
     categories = [c for c in content["categories"] if c.get("keypoints")]
     bones = (skeleton.bone_index() + 1).tolist()
     categories = [{**c, "keypoints": list(skeleton.joints), "skeleton": bones} for c in categories]

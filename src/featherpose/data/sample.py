@@ -96,6 +96,16 @@ def has_nobody(sample: Sample) -> bool:
     return len(sample.xy) == 0 and (sample.ignore_xyxy is None or len(sample.ignore_xyxy) == 0)
 
 
+def sample_of_nobody(photo: Path, size_wh: tuple[int, int], skeleton: Skeleton) -> Sample:
+    """A photo in which nobody is, with no labels."""
+    joints = len(skeleton)
+    return Sample(
+        photo=photo, size_wh=size_wh, skeleton=skeleton, xy=np.zeros((0, joints, 2), np.float32),
+        visibility=np.zeros((0, joints), np.int8), box_xyxy=np.zeros((0, 4), np.float32),
+        area=np.zeros(0, np.float32), target=-1, photo_id=photo.stem,
+    )  # fmt: skip
+
+
 def without_people(sample: Sample) -> Sample:
     """The same photo with no people in its labels; ignored regions stay."""
     names = ("xy", "visibility", "box_xyxy", "area", "annotation_id", "head_size", "weight", "teacher_xy", "teacher_score")

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 
 JPEG_QUALITY = 93
+LONGEST_JPEG = 65500
+"""Pixels of a side that libjpeg writes."""
 
 
 def check_place(out: Path, split: str, *, photo_name: str, overwrite: bool) -> None:
@@ -53,8 +55,12 @@ class SplitFolder:
         """What goes into it: COCO's info, images, annotations and categories."""
 
     def add(self, name: str, image: np.ndarray) -> None:
-        """Writes a picture, (H, W, 3) uint8 RGB, as a JPEG of that name."""
-        _, packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        """Writes a picture, (H, W, 3) uint8 RGB, as a JPEG of that name. ValueError when it is empty or too long for that."""
+        packed = None
+        if image.size and max(image.shape[:2]) <= LONGEST_JPEG:
+            _, packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        if packed is None:
+            raise ValueError(f"{name}: {image.shape[1]}x{image.shape[0]} pixels cannot be written as a JPEG")
         _write(self._partial / name, packed.tobytes())
 
 

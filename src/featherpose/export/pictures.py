@@ -45,7 +45,7 @@ def crops(path: str | Path, spec: ModelSpec, count: int, *, split: str | None = 
         if split is not None:
             raise ValueError(f"{path}: a split ('{split}') needs a data folder with person_keypoints_SPLIT.json")
         return photos(path, spec.input_size, count)
-    if split is None and path.is_dir() and "train" in splits_of(path):
+    if split is None and path.is_dir():
         split = "train"
     labels = find_labels(path, split=split)
     samples = [sample for sample in read_dataset(labels, problems=[]) if sample.target >= 0]

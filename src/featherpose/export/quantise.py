@@ -35,7 +35,7 @@ the heads read. heads: all layers of the heads. What comes before (bytes to plan
 doubling, decoding) always stays so."""
 METHODS = ("minmax", "percentile", "entropy")
 """How ranges of activations are found: all values seen, all but the rarest, or those that lose the least information."""
-PERCENTILE = 99.999
+PERCENTILE = 99.998
 """Of the values of an activation that stay inside its range; the first and last of 100,000 are cut off."""
 CALIBRATION = 256
 """Pictures to find the ranges on."""
@@ -113,6 +113,8 @@ def quantise_onnx(
     for part in keep:
         if part not in PARTS:
             raise ValueError(f"unknown part '{part}' to keep in float{did_you_mean(part, PARTS)}")
+    if count < FEWEST:
+        raise ValueError(f"ranges are found on {FEWEST} pictures or more, got {count}")
     if method not in METHODS:
         raise ValueError(f"unknown calibration method '{method}'{did_you_mean(method, METHODS)}")
     if path.suffix.lower() != ".onnx":
@@ -139,7 +141,7 @@ def quantise_onnx(
     calibrated = images[~measured][:count]
     if len(calibrated) < FEWEST or not measured.any():
         raise ValueError(
-            f"{data}: {len(images)} pictures are too few to quantise on; give at least {FEWEST * 4 // 3 + 1}, better "
+            f"{data}: {len(images)} pictures are too few to quantise on; give at least {FEWEST + 2}, better "
             f"{CALIBRATION}, that look like what the model will see"
         )
 
@@ -213,7 +215,8 @@ def quantised_nodes(model: onnx.ModelProto, keep: Sequence[str] = PARTS) -> list
     if "first" in keep:
         left_out.add(id(first))
     if "neck" in keep:
-        left_out |= {id(_convolution(maker[node.input[0]], maker)) for node in entries}
+        for node in entries:
+            left_out |= {id(above) for above in _down_to_convolution(maker[node.input[0]], maker)}
     if "heads" in keep:
         left_out |= inside
     return [node.name for node in nodes if id(node) in behind | inside and id(node) not in left_out]
@@ -234,11 +237,11 @@ def _upstream(nodes: Sequence[NodeProto], maker: dict[str, NodeProto]) -> list[N
     return list(found.values())
 
 
-def _convolution(node: NodeProto, maker: dict[str, NodeProto]) -> NodeProto:
-    """The convolution whose activation `node` is, or `node` itself."""
-    while node.op_type in ("Relu", "Clip"):
-        node = maker[node.input[0]]
-    return node
+def _down_to_convolution(node: NodeProto, maker: dict[str, NodeProto]) -> list[NodeProto]:
+    """`node` and what it is made of, as far as the convolutions above: an activation may be one node or several."""
+    if node.op_type == "Conv":
+        return [node]
+    return [node] + [found for above in _above(node, maker) for found in _down_to_convolution(above, maker)]
 
 
 # --- calibration ------------------------------------------------------------------------------------------------------

@@ -184,6 +184,11 @@ def _read(path: Path, content: bytes) -> TfliteGraph:
         raise _Unusable("the graph of this TFLite file is empty")
     if min(named) < 0 or max(named) >= len(tensors):
         raise ValueError("an operator names a tensor that is not there")
+    made = {tensor for operator in operators for tensor in operator.outputs}
+    for operator in operators:
+        if not made.isdisjoint(operator.inputs):
+            raise ValueError("an operator takes what is made after it")
+        made -= set(operator.outputs)
     return TfliteGraph(path, tensors, operators, inputs, outputs)
 
 

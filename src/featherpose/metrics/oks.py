@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 
 import numpy as np
@@ -40,6 +41,11 @@ def oks_per_joint(pred_xy: np.ndarray, truth: Truth) -> np.ndarray:
 def oks(pred_xy: np.ndarray, truth: Truth) -> np.ndarray:
     """(N,) in [0, 1]: mean over a person's labelled joints, whatever their scores; NaN for persons without any."""
     return mean(oks_per_joint(pred_xy, truth), axis=1)
+
+
+def average_precision_is_there() -> bool:
+    """Whether the library that `average_precision` asks is installed."""
+    return importlib.util.find_spec("faster_coco_eval") is not None
 
 
 def average_recall(similarity: np.ndarray) -> dict[str, float]:

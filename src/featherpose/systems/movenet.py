@@ -91,6 +91,10 @@ def _build(
 ) -> MoveNet:
     if act and act not in ACTIVATIONS:
         raise ValueError(f"unknown act '{act}' of movenet{did_you_mean(act, ACTIVATIONS)}")
+    if sigmoid not in ("sigmoid", "fast_sigmoid"):
+        raise ValueError(f"network movenet: sigmoid must be 'sigmoid' or 'fast_sigmoid', got '{sigmoid}'")
+    if head_width < 1:
+        raise ValueError(f"network movenet: head_width must be a number of channels, 1 or more, got {head_width}")
     if context < 0:
         raise ValueError(f"network movenet: context must be a number of blocks, 0 or more, got {context}")
     given = {"act": act} if act else {}

@@ -156,6 +156,7 @@ class TrainRules:
         for name in ("seed", "backbone_lr", "weight_decay", "warmup", "clip", "workers", "threads"):
             value = getattr(self, name)
             require(0 <= value < math.inf, f"train.{name}", value, "0 or more")
+        require(self.seed < 2**63, "train.seed", self.seed, "below 2**63")
         require(0 <= self.final_lr <= 1, "train.final_lr", self.final_lr, "a share of the peak, 0 to 1")
         good = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         require(good, "train.betas", list(self.betas), "two numbers in [0, 1)")
@@ -345,7 +346,7 @@ def _check_network(recipe: Recipe) -> None:
         try:
             network = build_network(facts, len(skeleton))
             maps = network.eval()(torch.empty(1, 3, size[1], size[0]))
-        except (TypeError, KeyError, RuntimeError, ArithmeticError) as error:
+        except (TypeError, AttributeError, LookupError, RuntimeError, ArithmeticError) as error:
             raise ValueError(f"model.network = {facts} cannot be built ({type(error).__name__}: {error})") from error
     for name, map_ in maps.items():
         if name in targets and targets[name].shape != tuple(map_.shape[1:]):

@@ -44,8 +44,10 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
         name = "cuda" if count else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"train.device must be cpu, cuda, cuda:0, mps or auto; got '{name}'") from error
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"train.device must be cpu, cuda, cuda:0, mps or auto; got '{name}'")
     if device.type == "cuda":
         device = torch.device("cuda", local_rank if device.index is None else device.index)
         if device.index >= count:

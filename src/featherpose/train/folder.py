@@ -58,6 +58,14 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _step_of(line: str) -> float:
+    """The step of a line of the log; infinite for one that was cut off."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf
+
+
 class Journal:
     """Writes a run's log, curves and pictures into its folder."""
 
@@ -76,8 +84,8 @@ class Journal:
     def _shorten_log(self, step: int) -> None:
         log = self.folder / LOG
         if log.exists():
-            whole = [line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-            kept = [line for line in whole if step and json.loads(line)["step"] <= step]
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            kept = [line for line in lines if step and _step_of(line) <= step]
             temporary = log.with_name(LOG + ".part")
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             os.replace(temporary, log)

@@ -7,6 +7,7 @@ a heatmap per joint (Simple Baselines, HRNet, PP-TinyPose), which knows the pers
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,8 @@ from featherpose.skeletons import Skeleton
 from featherpose.systems.files import load_network
 
 GRAPHS = (".onnx", ".xml")
+HILL = 7
+"""Cells, side of the neighbourhood that one hill of a teacher's map fills."""
 
 
 def make_teacher(
@@ -42,6 +45,12 @@ def make_teacher(
             f"({', '.join(GRAPHS)}), not '{kind}'; `featherpose import` makes a .safetensors of an official MoveNet file"
         )
     return NetworkTeacher(path, skeleton, codec, device, amp)
+
+
+CURVES = ("heatmap", "center")
+"""Maps of curves; the others are of ways, in cells."""
+HEIGHT_POINTS = 400
+"""Places of joints that the height of curves on another grid is measured at."""
 
 
 class NetworkTeacher:
@@ -69,6 +78,7 @@ class NetworkTeacher:
         self.network = network.requires_grad_(False).to(device, memory_format=torch.channels_last)
         self.amp = amp
         self.codec, self.own = theirs, own
+        self._heights: dict[tuple[str, tuple[int, int]], float] = {}
 
     @torch.no_grad()
     def __call__(self, image: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -91,22 +101,44 @@ class NetworkTeacher:
         return {f"imitation_{name}": value for name, value in maps.items()}
 
     def _on_grid(self, maps: dict[str, Tensor], grid_hw: tuple[int, int]) -> dict[str, Tensor]:
-        """The maps at the middles of another grid's cells, in its cells, with curves as wide as the recipe's codec has them."""
+        """The maps at the middles of another grid's cells, in its cells, with curves as the recipe's codec has them."""
         ratio = self.codec.grid[1] / grid_hw[0]  # cells of the teacher in one of ours
-        theirs, ours = _usual_sigma(self.codec, self.codec.grid), _usual_sigma(self.own, grid_hw)
-        more = {"heatmap": (1.0, 1.0), "center": (self.codec.center_sigma, self.own.center_sigma)}
         found = {}
         for name, value in maps.items():
-            if name in more:  # curves: where the grid is finer, so that no hill falls between two cells
-                width, wanted = theirs * more[name][0], ours * more[name][1]
-                if ratio > 1:
-                    found[name] = _at_middles(_as_wide(value, width, wanted * ratio), grid_hw)
-                else:
-                    found[name] = _as_wide(_at_middles(value, grid_hw), width / ratio, wanted)
+            if name in CURVES:
+                height = self._height(name, grid_hw)
+                found[name] = (self._curves(name, value, grid_hw) * height).clamp(0, 1)
                 continue
             corner = 0.5 if name == "offset" else 0.0  # from a cell's corner, not its middle
             found[name] = (_at_middles(value.flatten(1, 2), grid_hw).unflatten(1, (-1, 2)) - corner) / ratio + corner
         return found
+
+    def _curves(self, name: str, maps: Tensor, grid_hw: tuple[int, int]) -> Tensor:
+        """A map of curves on another grid, as wide as the recipe's; lower where their tops fall between cells."""
+        ratio = self.codec.grid[1] / grid_hw[0]
+        of_center = name == "center"
+        theirs = _usual_sigma(self.codec, self.codec.grid) * (self.codec.center_sigma if of_center else 1)
+        ours = _usual_sigma(self.own, grid_hw) * (self.own.center_sigma if of_center else 1)
+        if ratio > 1:  # where the grid is finer, so that no hill falls between two cells
+            return _at_middles(_as_wide(maps, theirs, ours * ratio), grid_hw)
+        return _as_wide(_at_middles(maps, grid_hw), theirs / ratio, ours)
+
+    def _height(self, name: str, grid_hw: tuple[int, int]) -> float:
+        """What `_curves` must be multiplied by to be as high as the recipe's codec draws them, in the mean over places."""
+        if (name, grid_hw) not in self._heights:
+            own = replace(self.own, input_size=(grid_hw[1] * self.own.stride, grid_hw[0] * self.own.stride))
+            people = max(1, HEIGHT_POINTS // own.joints)
+            ends = 0.5 - 0.5 / CROP_MARGIN, 0.5 + 0.5 / CROP_MARGIN
+            points = np.random.default_rng(0).uniform(*ends, (people, own.joints, 2))
+            points[:, :2, 0] = ends[: own.joints] + points[:, :1, 1] / 50  # so large that curves are as wide as `_usual_sigma`
+            seen = np.full((1, own.joints), 2)
+            tops = np.zeros(2)
+            for shares in points:
+                given = self.codec.encode(shares[None] * self.codec.input_size, seen)[name]
+                tops[0] += self._curves(name, torch.from_numpy(given)[None], grid_hw).amax(dim=(2, 3)).sum().item()
+                tops[1] += own.encode(shares[None] * own.input_size, seen)[name].max(axis=(1, 2)).sum()
+            self._heights[name, grid_hw] = tops[1] / tops[0]
+        return self._heights[name, grid_hw]
 
 
 def _at_middles(maps: Tensor, grid_hw: tuple[int, int]) -> Tensor:
@@ -121,28 +153,28 @@ def _usual_sigma(codec, grid: tuple[int, int]) -> float:
 
 def _as_wide(maps: Tensor, theirs: float, ours: float) -> Tensor:
     """(B, K, H, W) maps whose hills are `theirs` cells wide (sigma) with hills as high as they were and `ours` wide."""
-    tops = _tops(maps)
     if theirs >= ours:
+        tops = _tops(maps)
         return tops * (maps / tops.clamp_min(1e-6)) ** (theirs / ours) ** 2
     sigma = math.sqrt(ours**2 - theirs**2)
-    steps = torch.arange(-(HILL // 2), HILL // 2 + 1, device=maps.device)
-    kernel = torch.softmax(-(steps**2) / (2 * sigma**2), dim=0).expand(maps.shape[1], 1, 1, HILL).to(maps)
-    wide = functional.conv2d(maps, kernel, padding=(0, HILL // 2), groups=maps.shape[1])
-    wide = functional.conv2d(wide, kernel.transpose(2, 3), padding=(HILL // 2, 0), groups=maps.shape[1])
-    return wide * tops / _tops(wide).clamp_min(1e-6)
+    reach = math.ceil(3 * sigma)
+    kernel = torch.softmax(-(torch.arange(-reach, reach + 1, device=maps.device) ** 2) / (2 * sigma**2), dim=0)
+    kernel = kernel.expand(maps.shape[1], 1, 1, -1).to(maps)
+    wide = functional.conv2d(maps, kernel, padding=(0, reach), groups=maps.shape[1])
+    wide = functional.conv2d(wide, kernel.transpose(2, 3), padding=(reach, 0), groups=maps.shape[1])
+    around = max(HILL, 2 * math.ceil(HILL / 2 * ours) + 1)
+    return wide * _tops(maps, around) / _tops(wide, around).clamp_min(1e-6)
 
 
-def _tops(maps: Tensor) -> Tensor:
-    """(B, K, H, W) the highest value within HILL cells."""
-    top = functional.max_pool2d(maps, (HILL, 1), stride=1, padding=(HILL // 2, 0))
-    return functional.max_pool2d(top, (1, HILL), stride=1, padding=(0, HILL // 2))
+def _tops(maps: Tensor, side: int = HILL) -> Tensor:
+    """(B, K, H, W) the highest value in the square of so many cells, an odd number, around each."""
+    top = functional.max_pool2d(maps, (side, 1), stride=1, padding=(side // 2, 0))
+    return functional.max_pool2d(top, (1, side), stride=1, padding=(0, side // 2))
 
 
 THEIR_SIGMA = 2.3
 """Cells of its own map: the width of a top-down teacher's curves. They are taught with 2 at 64x48 (Xiao et al., ECCV 2018);
 PP-TinyPose's come out wider, by so much on a batch of training crops."""
-HILL = 7
-"""Cells, side of the neighbourhood that one hill of a teacher's map fills."""
 FROM = 0.05
 """A labelled curve at least this high, away from the target's own joint, is another person's."""
 BEYOND = 0.15

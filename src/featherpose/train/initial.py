@@ -35,7 +35,14 @@ def initial_network(
     path = Path(init)
     if path.suffix.lower() == ".safetensors" and _spec_of_start(path) is not None:
         network, spec = load_network(path)
-        if prune is not None and spec.skeleton == skeleton:
+        if prune is not None:
+            if spec.skeleton.joints != skeleton.joints:
+                raise ValueError(
+                    f"{path}: model.prune wants the joints of the trained model in their order, those of skeleton "
+                    f"'{spec.skeleton.name}'; the recipe has skeleton '{skeleton.name}'"
+                )
+            if has_folded_norms(network):
+                unfold_batch_norms(network, photos())
             return narrowed(network, facts, skeleton, prune)
         if spec.network != facts or spec.skeleton != skeleton:
             network = _fitting_weights(network, spec.skeleton, build_network(facts, len(skeleton)), skeleton, path)

@@ -307,7 +307,7 @@ class Run:
         facts = {
             "fingerprint": self.recipe.fingerprint(), "step": self.step, "epoch": self.epoch, "batch": self.batch,
             "meter": meter.state() if meter is not None else None, "world": self.process.world, "steps": self.total,
-            "recipe": self.recipe.to_dict(),
+            "recipe": self.recipe.to_dict(), "thresholds": self.thresholds,
         }  # fmt: skip
         average = None if self.average is None else self.average.network
         path = self.folder / CHECKPOINT
@@ -332,6 +332,7 @@ class Run:
             )
         self.step, self.epoch, self.batch = facts["step"], facts["epoch"], facts["batch"]
         self.meter_state = facts.get("meter")
+        self.thresholds = facts.get("thresholds", self.thresholds)
 
     def log(self, kind: str, **facts) -> None:
         """Writes one line of the log and reports it (rank 0)."""

@@ -51,7 +51,9 @@ def narrowed(
             for item in group
             if item.dep.target.module in importance and len(importance[item.dep.target.module]) == layer.out_channels
         )
-        weakest = torch.as_tensor(score).argsort()[:surplus]
+        if not isinstance(score, Tensor):  # a squeeze, which no norm follows: its weights speak
+            score = layer.weight.detach().flatten(1).norm(dim=1)
+        weakest = score.argsort()[:surplus]
         group = graph.get_pruning_group(layer, prune, idxs=weakest.tolist())
         keep = torch.ones(layer.out_channels, dtype=torch.bool)
         keep[weakest] = False

@@ -10,7 +10,7 @@ import numpy as np
 from featherpose.data.sample import Sample
 from featherpose.data.split_folder import check_place, new_split
 from featherpose.data.synthetic.scene import draw_scene
-from featherpose.skeletons import COCO17
+from featherpose.skeletons import COCO17, Skeleton
 
 PHOTO_NAME = "synthetic-*.jpg"
 
@@ -28,7 +28,7 @@ def write_dataset(
     Raises ValueError for numbers that make no sense, FileExistsError when `out` holds something and `overwrite` is not
     set, or holds photos that were not drawn here, and OSError when the disk is full.
     """
-    check_request(out, count=count, persons=persons, seed=seed, split=split, overwrite=overwrite)
+    check_request(out, count=count, size_wh=size_wh, persons=persons, seed=seed, split=split, overwrite=overwrite)
     fewest, most = persons
     rng = np.random.default_rng(seed)
     images: list[dict] = []
@@ -47,16 +47,32 @@ def write_dataset(
             "info": {"description": f"drawn by featherpose synth, seed {seed}"},
             "images": images,
             "annotations": annotations,
-            "categories": [coco_category()],
+            "categories": [category_of(COCO17)],
         }
     return folder.labels
 
 
-def check_request(out: Path, *, count: int, persons: tuple[int, int], seed: int, split: str, overwrite: bool) -> None:
+SIDE = (16, 16384)
+"""Pixels: shortest and longest side of a picture."""
+MOST_PIXELS = 2**26
+MOST_PERSONS = 100
+
+
+def check_request(
+    out: Path, *, count: int, size_wh: tuple[int, int], persons: tuple[int, int], seed: int, split: str, overwrite: bool
+) -> None:
     """Raises what `write_dataset` raises before it draws anything."""
     fewest, most = persons
     if count < 1:
         raise ValueError(f"the number of scenes must be at least 1, got {count}")
+    width, height = size_wh
+    if not SIDE[0] <= min(size_wh) <= max(size_wh) <= SIDE[1] or width * height > MOST_PIXELS:
+        raise ValueError(
+            f"a picture's sides must be {SIDE[0]} to {SIDE[1]} pixels, {MOST_PIXELS / 1e6:.0f} million in all, got "
+            f"{width}x{height}"
+        )
+    if most > MOST_PERSONS:
+        raise ValueError(f"at most {MOST_PERSONS} people are drawn in a scene, got {most}")
     if not 1 <= fewest <= most:
         raise ValueError(
             f"the number of persons must be a range like 1-3 that starts at 1 or more, got {fewest}-{most}"
@@ -66,10 +82,10 @@ def check_request(out: Path, *, count: int, persons: tuple[int, int], seed: int,
     check_place(out, split, photo_name=PHOTO_NAME, overwrite=overwrite)
 
 
-def coco_category() -> dict:
-    """COCO's own category "person"."""
-    bones = (COCO17.bone_index() + 1).tolist()
-    return {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO17.joints), "skeleton": bones}
+def category_of(skeleton: Skeleton) -> dict:
+    """The category "person" of a label file with these joints; of COCO17 it is COCO's own."""
+    bones = (skeleton.bone_index() + 1).tolist()
+    return {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(skeleton.joints), "skeleton": bones}
 
 
 def coco_annotations(sample: Sample, *, image_id: int, first_id: int) -> list[dict]:

@@ -59,7 +59,7 @@ class MobileNetV2(nn.Module):
 
     def early(self, stride: int) -> list[nn.Module]:
         """The modules before and up to the feature of a stride, for freezing."""
-        return [self.stem, *self.blocks[: TAPS[stride] + 1]]
+        return [self.stem, *self.blocks[: TAPS[stride] + 1], *([self.last] if stride == 32 else [])]
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """x: (B, 3, H, W), normalised to [-1, 1]."""

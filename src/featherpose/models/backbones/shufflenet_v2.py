@@ -72,7 +72,7 @@ class ShuffleNetV2(nn.Module):
 
     def early(self, stride: int) -> list[nn.Module]:
         """The modules before and up to the feature of a stride, for freezing."""
-        return [self.stem, *self.stages[: (4, 8, 16, 32).index(stride)]]
+        return [self.stem, *self.stages[: (4, 8, 16, 32).index(stride)], *([self.last] if stride == 32 else [])]
 
     def forward(self, x: Tensor) -> dict[int, Tensor]:
         """x: (B, 3, H, W), normalised to [-1, 1]."""
