@@ -789,7 +789,7 @@ def test_a_share_of_the_pictures_is_background():
 def test_another_target_of_a_small_skeleton_has_all_of_its_joints():
     climber = Skeleton("climber", ("head", "a", "b", "c", "d"), (), ())
     xy = np.array([[[20, 20], [40, 20], [20, 80], [40, 80], [30, 50]]], np.float32)
-    xy = np.concatenate([xy, xy + [40, 0], xy])
+    xy = np.concatenate([xy, xy + np.float32((40, 0)), xy])
     xy[2, 0] = np.nan
     visibility = np.where(np.isfinite(xy[..., 0]), 2, 0).astype(np.int8)
     sample = replace(

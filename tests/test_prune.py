@@ -152,7 +152,7 @@ def test_a_skeleton_of_another_name_is_pruned_and_of_other_joints_refused(tmp_pa
     kept = run.network.heads.heatmap.hidden.conv.weight.flatten(1)
     assert len(kept) == 16 and all((row == given.flatten(1)).all(dim=1).any() for row in kept)
     task, asked = wider_start(tmp_path, Skeleton("other", ("a", "b", "c"), (), ()))
-    with pytest.raises(ValueError, match="model.prune wants the joints of the trained model"):
+    with pytest.raises(ValueError, match=r"model\.prune wants the joints of the trained model"):
         Run(read_recipe(task, asked), tmp_path / "run", ALONE, lambda line: None)
 
 

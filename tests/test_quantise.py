@@ -47,9 +47,12 @@ SPEC = ModelSpec(
 CHANNELS = {"center": 1, "heatmap": 3, "regression": 6, "offset": 6}
 
 
-def toy_graph(*, half: bool = False, heads: str = "network.heads.", spec: ModelSpec = SPEC) -> onnx.ModelProto:
+def toy_graph(
+    *, half: bool = False, heads: str = "network.heads.", spec: ModelSpec = SPEC, depthwise: bool = False
+) -> onnx.ModelProto:
     """A network laid out and named as an export: two strided convolutions, one more for the neck, four heads.
 
+    depthwise: with two such ones behind the first.
     It is made to see the dots of tiny_training: the heads follow the colours of the picture.
     """
     rng = np.random.default_rng(0)
@@ -79,6 +82,10 @@ def toy_graph(*, half: bool = False, heads: str = "network.heads.", spec: ModelS
     x = unary("Cast", unary("Transpose", "image", perm=[0, 3, 1, 2]), to=1)
     nodes.append(helper.make_node("Div", [x, constant("half_range", 127.5)], ["scaled"], name="div"))
     x = unary("Relu", conv("network.backbone.stem.conv", "scaled", 3, 16, 3, 2))
+    for name in ("a", "b") if depthwise else ():
+        inputs = [x, constant(f"network.{name}.weight", np.ones((16, 1, 1, 1)))]
+        nodes.append(helper.make_node("Conv", inputs, [name], name=f"conv_network.{name}", group=16))
+        x = unary("Relu", name)
     x = unary("Relu", conv("network.backbone.layers.0.conv", x, 16, 24, 3, 2))
     y = unary("Relu", conv("network.backbone.layers.1.conv", x, 24, 24, 3))
     nodes.append(helper.make_node("Add", [x, y], ["sum"], name="add"))
@@ -159,6 +166,14 @@ def test_each_part_can_be_in_8_bits_too(keep, more):
     assert all(name.startswith(tuple(more)) for name in added)
     for always in ("div", "sigmoid_center", "sigmoid_heatmap", "reshape_offset", "Cast_image.Transpose"):
         assert always not in found
+
+
+def test_a_depthwise_convolution_right_behind_the_first_stays_float_with_it():
+    model = toy_graph(depthwise=True)
+    kept, all_of_it = set(quantised_nodes(model)), set(quantised_nodes(model, ("neck", "heads")))
+    assert "conv_network.b" in kept and "conv_network.backbone.layers.0.conv" in kept
+    between = "Relu_network.backbone.stem.conv"
+    assert all_of_it - kept == {"conv_network.backbone.stem.conv", between, "conv_network.a"}
 
 
 @pytest.mark.parametrize("kind", ["HardSwish", "Mish"])
@@ -523,7 +538,7 @@ def test_a_trained_model_is_exported_and_quantised_with_its_decoder_in_float(tmp
     in_float = [node for node in convolutions if not set(node.input[:2]) <= quantised]
     parts = [node.input[1].removeprefix("network.").split(".conv")[0] for node in in_float]
     assert [part for part in parts if not part.startswith("heads.")] == [
-        "backbone.stem", "neck.smooth.8.pointwise", "neck.smooth.4.pointwise"
+        "backbone.stem", "backbone.layers.0.depthwise", "neck.smooth.8.pointwise", "neck.smooth.4.pointwise"
     ]  # fmt: skip
     assert len([part for part in parts if part.startswith("heads.")]) == 8
     for node in graph.node:  # what decodes takes nothing that was rounded

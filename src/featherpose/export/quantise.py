@@ -30,7 +30,8 @@ from featherpose.skeletons import did_you_mean
 from featherpose.spec import SPEC_KEY
 
 PARTS = ("first", "neck", "heads")
-"""Parts that can stay float32. first: the first convolution, which sees the picture. neck: the convolutions whose outputs
+"""Parts that can stay float32. first: the first convolution, which sees the picture, and a depthwise one right behind it,
+whose few channels ONNX Runtime computes slower in 8 bits. neck: the convolutions whose outputs
 the heads read. heads: all layers of the heads. What comes before (bytes to planes, normalisation) and after (sigmoids,
 doubling, decoding) always stays so."""
 METHODS = ("minmax", "percentile", "entropy")
@@ -213,7 +214,7 @@ def quantised_nodes(model: onnx.ModelProto, keep: Sequence[str] = PARTS) -> list
     inside = {id(node) for node in _upstream(heads, maker)} - behind
     left_out = set(before)
     if "first" in keep:
-        left_out.add(id(first))
+        left_out |= {id(first)} | _depthwise_behind(first, convolutions, maker)
     if "neck" in keep:
         for node in entries:
             left_out |= {id(above) for above in _down_to_convolution(maker[node.input[0]], maker)}
@@ -235,6 +236,18 @@ def _upstream(nodes: Sequence[NodeProto], maker: dict[str, NodeProto]) -> list[N
             found[id(node)] = node
             waiting += _above(node, maker)
     return list(found.values())
+
+
+def _depthwise_behind(first: NodeProto, convolutions: Sequence[NodeProto], maker: dict[str, NodeProto]) -> set[int]:
+    """Ids of the depthwise convolutions that read `first`, and of what lies between; empty where there are none."""
+    found = set()
+    for node in convolutions:
+        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+        if groups > 1 and node.input[0] in maker:
+            between = _down_to_convolution(maker[node.input[0]], maker)
+            if any(above is first for above in between):
+                found |= {id(node), *map(id, between)}
+    return found
 
 
 def _down_to_convolution(node: NodeProto, maker: dict[str, NodeProto]) -> list[NodeProto]:
