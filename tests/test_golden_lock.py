@@ -69,7 +69,10 @@ def test_pairs_and_several_people_are_still_so(made):
         assert np.allclose(mine["expected"]["xy"], told["expected"]["xy"], atol=GOLDEN["tolerance"])
 
 
-@pytest.mark.parametrize("change", [{"clothes": 0.0}, {"doubt": 0.5}, {"memory": 2.0}, {"kept": 0.1}, {"patience": 0.3}])
+OTHER_LOCKS = ({"clothes": 0.0}, {"doubt": 0.5}, {"memory": 2.0}, {"kept": 0.1}, {"patience": 0.3}, {"own": 1.0})
+
+
+@pytest.mark.parametrize("change", OTHER_LOCKS)
 def test_another_rule_would_be_noticed(change):
     class Other(tracker.Tracker):
         def __init__(self, *arguments, **options):

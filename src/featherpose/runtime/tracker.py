@@ -45,6 +45,9 @@ class Lock:
     """Least evidence to stay with somebody."""
     same: float = 0.2
     """Least value (motion.match) of a pose for the person followed."""
+    own: float = 1.25
+    """Factor of the match values of the person followed, against those of neighbours, who are remembered for long and come out
+    doubled at times: a pose that fits both is the target's."""
     patience: float = 0.5
     """So long after they were last seen somebody is uncertain, then lost."""
     memory: float = 3.0
@@ -265,6 +268,7 @@ class Tracker:
         tracks = [self._motion, *self._others]
         clothes, learned = clothes_of(image, poses)
         value = matches(tracks, poses, clothes, self._time, self.lock.clothes)
+        value[0] *= self.lock.own
         pairs = dict(assign(value, self.lock.same))
         taken = {index for row, index in pairs.items() if row > 0}
         mine = pairs.get(0)

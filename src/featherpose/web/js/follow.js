@@ -12,6 +12,7 @@ export const LOCK = Object.freeze({
   found: 0.25, // least evidence to find somebody
   kept: 0.2, // to stay with somebody
   same: 0.2, // least match value of a pose for the person followed
+  own: 1.25, // factor of the match values of the person followed, against those of neighbours
   patience: 0.5, // unseen for so long somebody is uncertain, then lost
   memory: 3.0, // unseen for so long nobody else is taken instead
   doubt: 0.15, // unseen for so long they may be taken up again elsewhere
@@ -152,6 +153,7 @@ export class Follower {
     const { lock, time, spec } = this;
     const { seen, learned } = this.looker.timed("decode", () => clothesOf(picture, poses, spec.joints));
     const value = matches([this.motion, ...this.others], poses, seen, time, lock.clothes, spec.sigmas);
+    value[0] = value[0].map((one) => one * lock.own);
     const pairs = assign(value, lock.same);
     const taken = new Set([...pairs].filter(([row]) => row > 0).map(([, index]) => index));
     const index = pairs.get(0) ?? this.comeBack(poses, seen, taken);
