@@ -20,7 +20,7 @@ def ways(facts: dict) -> list[str]:
     for figure in COLUMNS:
         cells = [_shown(figure, rows["all"][figure]) for rows in facts["ways"].values()]
         lines.append(_row([figure.replace("_", " "), *cells]))
-    kinds = len(next(iter(facts["ways"].values()))) - 1
+    kinds = len(set(next(iter(facts["ways"].values()))) - {"all", "photo"})
     what = f"{facts['clips']} clip{'s' if facts['clips'] > 1 else ''} of each of {kinds} kinds"
     photos = f" and {facts['clips']} photos of each motion" if facts["photos"] else ""
     return [*lines, "", f"Model {facts['model']}, {what}{photos}, seeds from {facts['first_seed']}. {_where(facts)}"]

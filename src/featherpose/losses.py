@@ -1,6 +1,6 @@
 """Losses by name: each takes the maps of a network and the targets of its codec, and gives one number.
 
-The names of maps, targets and loss weights are the same (contract 1 of the design).
+The names of maps, targets and loss weights are the same.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ def label(
     photos: Annotated[Path | None, typer.Option(help="Folder of the photos; SPLIT next to the label file.")] = None,
     teacher_kind: Annotated[str | None, typer.Option(help="heatmap, simcc or pose; seen from the file.")] = None,
     teacher_skeleton: Annotated[
-        str | None, typer.Option(help="The teacher's joints in its order: a name, a .toml or .json file  [coco17]")
+        str | None,
+        typer.Option(help="The teacher's joints in its order: a name, a .toml or .json file  \\[default: coco17]"),
     ] = None,
     skeleton: Annotated[
         str | None,

@@ -86,8 +86,8 @@ class Augmentation:
     """Probability of pasting one to three limbs of other people near the target's joints, which stay labelled
     (Bin et al., ECCV 2020, arXiv:2008.00697)."""
     paste_choices: int = 1
-    """Ways of pasting that are drawn for each picture; of several, the one with the highest loss of the current network
-    is trained on (train/hardest.py)."""
+    """Ways of pasting that are drawn for each picture; of several, the one with the largest error of the current network's
+    heatmaps is trained on (train/hardest.py)."""
     joint_area: tuple[float, float] = (0.0, 0.0)
     """Smallest and largest area of the box around the target's joints, px^2 with the input's shorter side at AREA_SIDE;
     the crop's side follows from it instead of `crop_scale`, whose lower end stays the closest crop. (0, 0) is off."""

@@ -296,7 +296,7 @@ def count_labels(samples: list[Sample]) -> np.ndarray:
 def joint_box_areas(samples: list[Sample]) -> np.ndarray:
     """(T,) px^2: the smallest box around each target's joints, in the photo scaled to AREA_SIDE on its longer side.
 
-    Targets with fewer than two labelled joints are left out. MOVENET.md section 4 is the source of this figure.
+    Targets with fewer than two labelled joints are left out. The article on this rebuilt MoveNet is the source of the figure.
     """
     areas = []
     for sample in samples:

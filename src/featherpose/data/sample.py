@@ -33,7 +33,7 @@ class Sample:
     area: np.ndarray
     """(P,) float32, px^2: the object area that OKS uses."""
     target: int
-    """Index of the target person; -1 when nobody is in the picture."""
+    """Index of the target person; -1 when nobody is in the picture, or the photo's own target has no label that can be used."""
     photo_id: str
     """Crops of one original photo share it: splits never separate them."""
     sample_id: int = 0

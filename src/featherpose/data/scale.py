@@ -1,6 +1,6 @@
 """How large people come out at the network's input, and how to make that the size they have in a target scene.
 
-The measure is the area of the box around the target's joints, in px^2 with the input at 160 px (MOVENET.md, section 4: targets
+The measure is the area of the box around the target's joints, in px^2 with the input at 160 px (after the article: targets
 of training 2,000 px^2 at first, of the target scene 2,000 to 12,000).
 """
 

@@ -37,7 +37,7 @@ class Motion:
     pose: Pose
     """As measured, not smoothed."""
     size: float
-    """Larger side of the box of its joints, pixels, low-passed."""
+    """Of the body as `size_of` has it, pixels, low-passed."""
     velocity: np.ndarray
     """(2,) of the whole body, px/s."""
     seen_at: float

@@ -2,8 +2,8 @@
 
 A low-pass filter whose cut-off rises with speed (Casiez, Roussel and Vogel, "1 Euro Filter", CHI 2012), applied to all
 joints of a body at once, in real time stamps, with lengths measured in the size of that body: a person far away is
-smoothed like one nearby. Two things are our own, a power of the speed and the score's share, because they give the same
-calm at about a third of the lag (docs/tracking.md).
+smoothed like one nearby. Two things are our own, a power of the speed and the score's share, because they gave the same
+calm at less lag when they were chosen (docs/tracking.md has the present figures).
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ class SeveralTracker:
     ) -> None:
         """limit: most people in a frame. smoothing: as Tracker takes it. refine: a second look at each, in one batch.
 
-        found: least evidence (motion.evidence) of a new person. same: least value (motion.match) of a known one.
+        found: least evidence (motion.evidence) of a new person. same: least value (motion.matches) of a known one.
         memory: seconds for which a number waits for its person. clothes: what different clothes take off that value.
         """
         if limit < 1:

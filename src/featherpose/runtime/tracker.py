@@ -44,7 +44,7 @@ class Lock:
     kept: float = 0.2
     """Least evidence to stay with somebody."""
     same: float = 0.2
-    """Least value (motion.match) of a pose for the person followed."""
+    """Least value (motion.matches, times `own`) of a pose for the person followed."""
     own: float = 1.25
     """Factor of the match values of the person followed, against those of neighbours, who are remembered for long and come out
     doubled at times: a pose that fits both is the target's."""

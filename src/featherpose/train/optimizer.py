@@ -16,7 +16,7 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """AdamW; batch norms and biases do not decay (Loshchilov and Hutter, ICLR 2019). Each group has its `peak` rate.
 
-    initialised: the backbone has trained weights already and learns `backbone_lr` times slower. criterion: losses that
+    initialised: the backbone has trained weights already and learns at `backbone_lr` times the rate. criterion: losses that
     may have parameters of their own, single numbers; they do not decay either.
     """
     muon = rules.optimizer == "muon"

@@ -1,7 +1,8 @@
 """Teachers: any keypoint model, ours or another project's, behind one small interface.
 
 A teacher looks at one person per picture and says where it sees each of its joints and how sure it is. It is used to
-label (featherpose.data.label), never to start a training from.
+label (featherpose.data.label) and, if it gives heatmaps, as a recipe's `model.teacher` (train/imitation.py); never as weights
+to start from.
 """
 
 from __future__ import annotations
