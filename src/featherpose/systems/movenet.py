@@ -1,7 +1,8 @@
 """MoveNet: backbone + FPN + four heads, as read from the graph of Google's Lightning v4, and the article's variant.
 
 Presets: `lightning` and `thunder` are the official networks (weights come by `featherpose import`); `article` is the
-ShuffleNetV2 net of the article; `lite` and `nano` are ours. Every argument of `build` overrides its preset.
+ShuffleNetV2 net of the article; `lite` and `nano`, a narrower one, are ours (the bundled `nano` is `lite`'s on 128x128 since
+its version 6). Every argument of `build` overrides its preset.
 """
 
 from __future__ import annotations
