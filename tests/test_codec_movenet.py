@@ -789,7 +789,7 @@ def test_broken_maps_do_not_pass_for_joints(name, bad):
         ({"offset_radius": 1.5}, "offset_radius must be a whole number, at least 0"),
         ({"sigma_range": (0, 2)}, "sigma_range must be 0 < low <= high"),
         ({"sigma_range": (2, 1)}, "sigma_range must be 0 < low <= high"),
-        ({"sigma_scale": -1}, "sigma_scale must not be negative"),
+        ({"sigma_scale": -1}, "sigma_scale must be a number from 0 on"),
         ({"center_sigma": 0}, "center_sigma must be positive"),
         ({"softening": 0}, "softening must be positive"),
         ({"center_softening": -1}, "center_softening must be a number from 0 on"),

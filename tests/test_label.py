@@ -372,16 +372,20 @@ def test_joints_that_the_set_never_labels_stay_unknown_where_the_teacher_is_unsu
     assert read_dataset(path)[1].visibility[0].tolist() == [UNKNOWN, 2, 1, 0]
 
 
-def test_people_of_whom_too_little_is_seen_stay_boxes(tmp_path):
+@pytest.mark.parametrize(("scores", "taken"), [((0.9, 0.8, 0.05), False), ((0.9, 0.8, 0.3), True)])
+def test_people_of_whom_too_little_is_seen_stay_boxes(tmp_path, scores, taken):
+    """Of three joints all must be trusted."""
     labels = label_file(tmp_path, photos=1)
     samples = add_people(read_dataset(labels), {0: np.array([[60.0, 30.0, 80.0, 70.0]])})
-    answers = ask(FakeTeacher(), people_of(samples))
+    teacher = FakeTeacher()
+    teacher.scores = np.array(scores)
+    answers = ask(teacher, people_of(samples))
     result = complete(
         json.loads(labels.read_text()), answers, sure(0.1), BODY, skeleton=BODY, photos_from=tmp_path, samples=samples
     )
-    assert result.taken.tolist() == [True, False]  # three joints are fewer than ADDED_JOINTS
+    assert result.taken.tolist() == [True, taken]
     added = result.content["annotations"][1]
-    assert added["bbox"] == [60, 30, 20, 40] and added["num_keypoints"] == 0 and added["id"] == 1001
+    assert added["bbox"] == [60, 30, 20, 40] and added["num_keypoints"] == (3 if taken else 0) and added["id"] == 1001
 
 
 BAD_SOURCES = {
