@@ -401,3 +401,15 @@ def test_the_docs_name_every_key_with_its_default():
             value = f.default if f.default is not MISSING else f.default_factory() if has_default else None
             true[f.name] = json.dumps(value) if has_default else "required"
         assert told == true, title
+
+
+@pytest.mark.parametrize("name", ["lite", "nano"])
+def test_finetune_fits_the_bundled_models_by_the_overrides_of_its_header(name):
+    from featherpose.systems.files import spec_of
+
+    (path,) = [path for path in RECIPES if path.name == "finetune.toml"]
+    (line,) = [line for line in path.read_text(encoding="utf-8").splitlines() if "nano instead:" in line]
+    overrides = line.split("--set ")[1:] if name == "nano" else []
+    recipe = read_recipe(path, [o.strip() for o in overrides])
+    spec = spec_of(recipe.model.init)
+    assert spec.name == name and spec.network == recipe.model.network and spec.input_size == recipe.input_size
