@@ -14,11 +14,10 @@ from featherpose.data.augment import (
     augment,
     augment_choices,
     draw_map,
-    move_sample,
 )
 from featherpose.data.background import background_region
 from featherpose.data.limbs import Limb, LimbBank
-from featherpose.data.sample import Sample
+from featherpose.data.sample import Sample, move_sample
 from featherpose.geometry import (
     compose,
     crop_map,
@@ -105,8 +104,9 @@ MOVES = {
     "whole photo": {"whole_photo": 1},
     "second look": {"second_look": 1},
     "blur": {"blur": 1},
+    "stretch": {"stretch": 0.4},
     "everything": {"crop_scale": (0.8, 2.5), "shift": 0.2, "flip": 0.5, "rotate": 0.5, "upside_down": 0.3,
-                   "half_body": 0.4, "other_target": 0.5},
+                   "half_body": 0.4, "other_target": 0.5, "stretch": 0.3},
 }  # fmt: skip
 
 
@@ -560,6 +560,10 @@ def test_a_probability_out_of_range_is_refused(name, value):
         ("joint_area", (0, 1000)),
         ("joint_area", (2000, 30000)),
         ("joint_area", (float("nan"), 2000)),
+        ("shine_share", (0.5, 1.2)),
+        ("stretch", -0.1),
+        ("stretch", 1),
+        ("stretch", float("nan")),
         ("paste_choices", 0),
         ("paste_choices", 17),
     ],

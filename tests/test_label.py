@@ -13,11 +13,10 @@ from PIL import Image
 from featherpose.cli import run
 from featherpose.codecs.movenet import MoveNetCodec
 from featherpose.data import teacher as teacher_package
-from featherpose.data.augment import move_sample
 from featherpose.data.label import add_people, complete, join, overlap, read_boxes
 from featherpose.data.label_report import joint_counts
 from featherpose.data.readers import read_dataset
-from featherpose.data.sample import UNKNOWN, Sample, to_skeleton
+from featherpose.data.sample import UNKNOWN, Sample, move_sample, to_skeleton
 from featherpose.data.teacher.ask import Answers, Kept, ask, fingerprint, people_of
 from featherpose.data.teacher.trust import Threshold, agree, choose_thresholds, lowest_good_score
 from featherpose.geometry import mirror, transform

@@ -14,7 +14,8 @@ import numpy as np
 from featherpose.data.background import background_region
 from featherpose.data.holes import drop_joints
 from featherpose.data.limbs import LimbBank, paste_limbs
-from featherpose.data.sample import Sample, without_people
+from featherpose.data.people import Others, paste_person, shine_through
+from featherpose.data.sample import Sample, move_sample, without_people
 from featherpose.geometry import (
     box_of_points,
     compose,
@@ -23,7 +24,6 @@ from featherpose.geometry import (
     rotation,
     scaling,
     square_around,
-    transform,
     translation,
     warp,
 )
@@ -100,11 +100,20 @@ class Augmentation:
     """Probability of the smart crop that a second look is given (runtime/smart_crop.py), from the labelled joints, varied by
     `LOOK_SCALE` and `LOOK_SHIFT`. It stands around the middle of the hips and is black outside the photo; where the joints
     make no such crop it is the whole photo, as there."""
+    stretch: float = 0.0
+    """The picture is stretched by up to this share along a direction drawn at random, and squeezed as much across it."""
+    paste_people: float = 0.0
+    """Probability of pasting a person of another photo beside the target, with a piece of the surrounding; the labels are
+    joined (data/people.py)."""
+    shine_through: float = 0.0
+    """Probability that another photo shines through, cut as this one is; labels stay."""
+    shine_share: tuple[float, float] = (0.1, 0.4)
+    """How much of it."""
     background: float = 0.0
     """Probability of a part of the photo that touches nobody's box, where one is found; its targets say: nobody."""
 
     def __post_init__(self) -> None:
-        for name in ("crop_scale", "cutout_size", "drop_size"):
+        for name in ("crop_scale", "cutout_size", "drop_size", "shine_share"):
             low, high = (float(v) for v in getattr(self, name))
             if not 0 < low <= high < np.inf:
                 raise ValueError(f"augment.{name} must be 0 < low <= high, got {[low, high]}")
@@ -112,9 +121,11 @@ class Augmentation:
         for name in PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augment.{name} is a probability in [0, 1], got {getattr(self, name)}")
-        for name in ("cutout_size", "drop_size"):
+        for name in ("cutout_size", "drop_size", "shine_share"):
             if getattr(self, name)[1] > 1:
-                raise ValueError(f"augment.{name} is in shares of the input, at most 1, got {list(getattr(self, name))}")
+                raise ValueError(f"augment.{name} is in shares, at most 1, got {list(getattr(self, name))}")
+        if not 0 <= self.stretch < 1:
+            raise ValueError(f"augment.stretch must lie in [0, 1), got {self.stretch}")
         if not 0 <= self.colour_strength <= 1:
             raise ValueError(f"augment.colour_strength must lie in [0, 1], got {self.colour_strength}")
         for name in ("shift", "rotate_deviation"):
@@ -140,7 +151,7 @@ class Augmentation:
 
 PROBABILITIES = (
     "flip", "rotate", "upside_down", "half_body", "other_target", "colour", "grey", "blur", "cutout", "drop_joints",
-    "paste_parts", "whole_photo", "second_look", "background",
+    "paste_parts", "paste_people", "shine_through", "whole_photo", "second_look", "background",
 )  # fmt: skip
 """The fields of Augmentation that are probabilities."""
 
@@ -159,14 +170,16 @@ def augment(
     rules: Augmentation,
     rng: np.random.Generator,
     bank: LimbBank | None = None,
+    others: Others | None = None,
 ) -> tuple[np.ndarray, Sample]:
     """A training picture and its labels, both in input pixels.
 
-    image: (H, W, 3) uint8 RGB, the photo of `sample`. bank: the limbs for `paste_parts`, needed where that is not 0.
+    image: (H, W, 3) uint8 RGB, the photo of `sample`. bank: the limbs for `paste_parts`, others: the photos for
+    `paste_people` and `shine_through`, needed where those are not 0.
     Returns (size_h, size_w, 3) uint8 and a Sample of that size whose `target` is the person the crop was cut around. A
     photo without people is cut around its middle. A picture of background has no people in its sample.
     """
-    pictures, moved = _augmented(image, sample, size_wh, rules, rng, bank, choices=1)
+    pictures, moved = _augmented(image, sample, size_wh, rules, rng, bank, others, choices=1)
     return pictures[0], moved
 
 
@@ -178,18 +191,19 @@ def augment_choices(
     rules: Augmentation,
     rng: np.random.Generator,
     bank: LimbBank | None = None,
+    others: Others | None = None,
 ) -> tuple[np.ndarray, Sample]:
     """`paste_choices` training pictures that differ in the pasted limbs alone, (N, size_h, size_w, 3), and their labels.
 
     The first is the picture of `augment`. All are the same where nothing is pasted.
     """
-    pictures, moved = _augmented(image, sample, size_wh, rules, rng, bank, choices=rules.paste_choices)
+    pictures, moved = _augmented(image, sample, size_wh, rules, rng, bank, others, choices=rules.paste_choices)
     return np.stack(pictures * rules.paste_choices if len(pictures) == 1 else pictures), moved
 
 
 def _augmented(
     image: np.ndarray, sample: Sample, size_wh: tuple[int, int], rules: Augmentation, rng: np.random.Generator,
-    bank: LimbBank | None, choices: int,
+    bank: LimbBank | None, others: Others | None, choices: int,
 ) -> tuple[list[np.ndarray], Sample]:  # fmt: skip
     region = None
     if rules.background > 0 and rng.random() < rules.background:
@@ -212,6 +226,7 @@ def _augmented(
         matrix = compose(matrix, mirror(size_wh[0])) if flipped else matrix
     picture = warp(image, matrix, size_wh)
     moved = move_sample(replace(sample, target=target), matrix, size_wh, flipped=flipped)
+    picture, moved = _with_others(picture, moved, size_wh, rules, rng, others)
     pictures = [picture]
     if rules.paste_parts > 0 and rng.random() < rules.paste_parts:
         if bank is None:
@@ -226,33 +241,24 @@ def _augmented(
     return pictures, moved
 
 
-def move_sample(sample: Sample, matrix: np.ndarray, size_wh: tuple[int, int], *, flipped: bool = False) -> Sample:
-    """The labels of a sample under an affine map; boxes become the upright boxes around their moved corners.
-
-    flipped: the map mirrors, so left and right joints change places.
-    """
-    order = sample.skeleton.flip_index() if flipped else np.arange(len(sample.skeleton))
-    area = sample.area * abs(np.linalg.det(matrix[:, :2]))
-    return replace(
-        sample,
-        size_wh=tuple(size_wh),
-        xy=transform(matrix, sample.xy)[:, order],
-        visibility=sample.visibility[:, order],
-        box_xyxy=_move_boxes(matrix, sample.box_xyxy),
-        area=area.astype(np.float32),
-        head_size=None if sample.head_size is None else sample.head_size * np.sqrt(abs(np.linalg.det(matrix[:, :2]))),
-        ignore_xyxy=None if sample.ignore_xyxy is None else _move_boxes(matrix, sample.ignore_xyxy),
-        weight=None if sample.weight is None else sample.weight[:, order],
-        teacher_xy=None if sample.teacher_xy is None else transform(matrix, sample.teacher_xy)[:, order],
-        teacher_score=None if sample.teacher_score is None else sample.teacher_score[:, order],
-    )
-
-
-def _move_boxes(matrix: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
-    if len(box_xyxy) == 0:
-        return box_xyxy
-    corners = transform(matrix, box_xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
-    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
+def _with_others(
+    picture: np.ndarray, moved: Sample, size_wh: tuple[int, int], rules: Augmentation, rng: np.random.Generator,
+    others: Others | None,
+) -> tuple[np.ndarray, Sample]:  # fmt: skip
+    """The picture with what other photos bring."""
+    for share in (rules.paste_people, rules.shine_through):
+        if share > 0 and others is None:
+            raise ValueError("augment.paste_people and shine_through need other photos (data.people.Others), none were given")
+    if rules.paste_people > 0 and rng.random() < rules.paste_people:
+        source = others.draw(moved.photo_id, rng)
+        if source is not None:
+            picture, moved = paste_person(picture, moved, others.read(source), source, rng)
+    if rules.shine_through > 0 and rng.random() < rules.shine_through:
+        source = others.draw(moved.photo_id, rng)
+        if source is not None:
+            matrix, _ = draw_map(source, source.target, size_wh, rules, rng)
+            picture = shine_through(picture, warp(others.read(source), matrix, size_wh), rng.uniform(*rules.shine_share))
+    return picture, moved
 
 
 def _second_look(sample: Sample) -> np.ndarray:
@@ -303,6 +309,9 @@ def draw_map(
         steps.append(rotation(rng.uniform(-180, 180)))
     elif rng.random() < rules.rotate:
         steps.append(rotation(np.clip(rng.normal(0, rules.rotate_deviation), -80, 80)))
+    if rules.stretch > 0:
+        direction, factor = rng.uniform(0, 180), (1 + rules.stretch) ** rng.uniform(0, 1)
+        steps += [rotation(-direction), scaling(factor, 1 / factor), rotation(direction)]
     steps.append(scaling(min(size_wh) / length))
     steps.append(translation(size_wh[0] / 2, size_wh[1] / 2))
     flipped = bool(rng.random() < rules.flip)

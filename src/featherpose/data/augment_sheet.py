@@ -7,6 +7,7 @@ import numpy as np
 from featherpose.data.augment import Augmentation, augment
 from featherpose.data.limbs import build_bank
 from featherpose.data.loader import Photos
+from featherpose.data.people import Others
 from featherpose.data.sample import Sample
 from featherpose.pose import Pose
 
@@ -26,6 +27,7 @@ def augment_sheet(
 
     read = Photos(keep=False)
     bank = build_bank(samples, read, seed=seed) if rules.paste_parts > 0 else None
+    others = Others(samples, read)
     tiles, captions = [], []
     for place in np.random.default_rng([seed, 0x5EE]).permutation(len(samples))[:count]:
         sample = samples[place]
@@ -34,7 +36,7 @@ def augment_sheet(
         except (OSError, ValueError):
             continue
         rng = np.random.default_rng([seed, int(place)])
-        picture, moved = augment(photo, sample, size_wh=size_wh, rules=rules, rng=rng, bank=bank)
+        picture, moved = augment(photo, sample, size_wh=size_wh, rules=rules, rng=rng, bank=bank, others=others)
         drawn, said = picture, "nobody"
         if moved.target >= 0:
             labelled = moved.visibility[moved.target] > 0

@@ -18,6 +18,7 @@ import numpy as np
 from featherpose.data.augment import Augmentation, augment, augment_choices
 from featherpose.data.balance import balanced_weights, draw_weighted, group_poses
 from featherpose.data.limbs import LimbBank, build_bank
+from featherpose.data.people import Others
 from featherpose.data.sample import Sample
 from featherpose.metrics.oks import box_area
 from featherpose.runtime.photos import read_photo
@@ -99,7 +100,7 @@ def epoch_order(parts: list[Part], *, seed: int, epoch: int) -> np.ndarray:
 
 def make_example(
     parts: list[Part], photos: Photos, codec, rules: Augmentation, *, part: int, index: int, seed: int, epoch: int,
-    position: int, bank: LimbBank | None = None,
+    position: int, bank: LimbBank | None = None, others: Others | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """One training example: `image` (H, W, 3) uint8, the codec's target maps, whom it was cut around (`_target`)
     and whether a teacher is asked about it (`taught`, bool).
@@ -110,7 +111,7 @@ def make_example(
     sample = parts[part].samples[index]
     several = rules.paste_parts > 0 and rules.paste_choices > 1
     picture, moved = (augment_choices if several else augment)(
-        photos(sample), sample, size_wh=codec.input_size, rules=rules, rng=rng, bank=bank
+        photos(sample), sample, size_wh=codec.input_size, rules=rules, rng=rng, bank=bank, others=others
     )
     return {
         "image": picture,
@@ -183,6 +184,7 @@ class Loader:
             )
         everybody = [sample for part in parts for sample in part.samples]
         self.bank = build_bank(everybody, self.photos, seed=seed) if rules.paste_parts > 0 else None
+        self.others = Others(everybody, self.photos)
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -202,7 +204,8 @@ class Loader:
         first = (number * self.world + self.rank) * self.batch
         return collate([
             make_example(self.parts, self.photos, self.codec, self.rules, part=int(part), index=int(index),
-                         seed=self.seed, epoch=epoch, position=first + i, bank=self.bank)
+                         seed=self.seed, epoch=epoch, position=first + i, bank=self.bank,
+                         others=self.others)
             for i, (part, index) in enumerate(order[first : first + self.batch])
         ])  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featherpose.geometry import box_of_points
+from featherpose.geometry import box_of_points, scale_of, transform
 from featherpose.skeletons import Skeleton, joint_mapping
 
 UNKNOWN = -1
@@ -111,6 +111,35 @@ def without_people(sample: Sample) -> Sample:
     names = ("xy", "visibility", "box_xyxy", "area", "annotation_id", "head_size", "weight", "teacher_xy", "teacher_score")
     values = {name: getattr(sample, name) for name in names}
     return replace(sample, target=-1, **{name: None if v is None else v[:0] for name, v in values.items()})
+
+
+def move_sample(sample: Sample, matrix: np.ndarray, size_wh: tuple[int, int], *, flipped: bool = False) -> Sample:
+    """The labels of a sample under an affine map; boxes become the upright boxes around their moved corners.
+
+    flipped: the map mirrors, so left and right joints change places.
+    """
+    order = sample.skeleton.flip_index() if flipped else np.arange(len(sample.skeleton))
+    area = sample.area * abs(np.linalg.det(matrix[:, :2]))
+    return replace(
+        sample,
+        size_wh=tuple(size_wh),
+        xy=transform(matrix, sample.xy)[:, order],
+        visibility=sample.visibility[:, order],
+        box_xyxy=_move_boxes(matrix, sample.box_xyxy),
+        area=area.astype(np.float32),
+        head_size=None if sample.head_size is None else sample.head_size * scale_of(matrix),
+        ignore_xyxy=None if sample.ignore_xyxy is None else _move_boxes(matrix, sample.ignore_xyxy),
+        weight=None if sample.weight is None else sample.weight[:, order],
+        teacher_xy=None if sample.teacher_xy is None else transform(matrix, sample.teacher_xy)[:, order],
+        teacher_score=None if sample.teacher_score is None else sample.teacher_score[:, order],
+    )
+
+
+def _move_boxes(matrix: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
+    if len(box_xyxy) == 0:
+        return box_xyxy
+    corners = transform(matrix, box_xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2))
+    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
 
 
 def to_skeleton(sample: Sample, skeleton: Skeleton) -> Sample:

@@ -1,0 +1,214 @@
+"""People of other photos are pasted with their labels, hide joints and are cut off as they stand; photos shine through."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featherpose.data.augment import NO_AUGMENTATION, Augmentation, augment
+from featherpose.data.people import AROUND, COVERED, Others, paste_person, shine_through
+from featherpose.data.sample import Sample
+from featherpose.skeletons import Skeleton
+
+LINE = Skeleton("line", ("left_end", "middle", "right_end"), flip_pairs=(("left_end", "right_end"),))
+SIZE = (160, 120)
+
+
+def people(*starts, photo="a", target=0, skeleton=LINE, **changes):
+    """Somebody of 60x40 px for each (x, y) of a left upper corner; joints at the corners and in the middle."""
+    low = np.array(starts, np.float32).reshape(-1, 1, 2)
+    xy = low + np.array([[0, 0], [30, 20], [60, 40]], np.float32)
+    sample = Sample(
+        photo=Path(f"{photo}.png"), size_wh=SIZE, skeleton=skeleton, xy=xy, visibility=np.full(xy.shape[:2], 2, np.int8),
+        box_xyxy=np.concatenate([low, low + np.array([60, 40])], axis=2)[:, 0].astype(np.float32),
+        area=np.full(len(xy), 1200, np.float32), target=target if len(xy) else -1, photo_id=photo,
+    )  # fmt: skip
+    return replace(sample, **changes)
+
+
+def grey(value):
+    return np.full((SIZE[1], SIZE[0], 3), value, np.uint8)
+
+
+def marked(sample, value=20):
+    """A dark photo with a white dot of 5 px on each joint."""
+    photo = grey(value)
+    for x, y in sample.xy.reshape(-1, 2).astype(int):
+        photo[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = 255
+    return photo
+
+
+def pasted(seed, *, sample=None, source=None, photo=None):
+    sample = people((50, 40)) if sample is None else sample
+    source = people((50, 40), photo="b") if source is None else source
+    photo = marked(source) if photo is None else photo
+    return paste_person(grey(120), sample, photo, source, np.random.default_rng(seed))
+
+
+SEEDS = range(40)
+
+
+def test_joints_of_the_pasted_person_lie_where_they_are_seen():
+    """The photo is dark but for its joints: the lightest pixels of the piece are there."""
+    seen = 0
+    for seed in SEEDS:
+        picture, labels = pasted(seed)
+        for x, y in labels.xy[1:][labels.visibility[1:] > 0]:
+            around = picture[max(int(y) - 1, 0) : int(y) + 2, max(int(x) - 1, 0) : int(x) + 2]
+            assert around.max() > 120
+            seen += 1
+    assert seen > len(SEEDS)
+
+
+def test_left_stays_left_where_the_piece_is_mirrored():
+    """Turned by 20 degrees at most the left end is on the left, or, mirrored, was renamed."""
+    for seed in SEEDS:
+        _, labels = pasted(seed)
+        for xy, visibility in zip(labels.xy[1:], labels.visibility[1:], strict=True):
+            if (visibility > 0).all():
+                assert xy[0, 0] < xy[2, 0]
+
+
+def test_the_target_stays_to_be_seen_and_the_target():
+    """Boxes may overlap by COVERED of the smaller one, before the piece is turned; the piece is a little larger."""
+    target = people((50, 40))
+    for seed in SEEDS:
+        picture, labels = pasted(seed, sample=target)
+        assert labels.target == 0
+        assert np.array_equal(labels.xy[0], target.xy[0])
+        own = (picture[40:80, 50:110] == 120).all(axis=2).mean()
+        assert own > 1 - COVERED - 0.3
+
+
+def test_joints_below_a_piece_are_occluded_or_gone():
+    """A neighbour of the target below a light piece loses the joints that it hides; the target's own count as occluded."""
+    both = people((50, 40), (52, 42))
+    hidden = gone = 0
+    for seed in range(200):
+        picture, labels = pasted(seed, sample=both, photo=grey(255))
+        for person, (xy, visibility) in enumerate(zip(both.xy, labels.visibility[:2], strict=True)):
+            for (x, y), state in zip(xy.astype(int), visibility, strict=True):
+                below = picture[y, x, 0] > 120 + 0.5 * 135 + 12
+                above = picture[y, x, 0] < 120 + 0.5 * 135 - 12
+                if below:
+                    assert state == (1 if person == 0 else 0)
+                    hidden, gone = hidden + (person == 0), gone + (person == 1)
+                if above:
+                    assert state == 2
+    assert hidden > 10
+    assert gone > 10
+
+
+def test_joints_outside_the_piece_are_not_labelled():
+    """Somebody far from who is pasted is not in the piece; somebody half in it comes with that half."""
+    source = people((60, 60), (60, 0), photo="b")
+    source = replace(source, visibility=np.array([[2, 2, 2], [0, 2, 2]], np.int8))  # too few joints to be chosen
+    for seed in SEEDS:
+        _, labels = pasted(seed, source=source)
+        assert len(labels.xy) <= 2 or (labels.visibility[2] > 0).sum() <= 2
+        shown = labels.xy[labels.visibility > 0]
+        assert ((shown >= 0) & (shown < SIZE)).all()
+        assert np.isnan(labels.xy[labels.visibility <= 0]).all()
+
+
+def test_edges_fade():
+    """The steepest step across the edge of a white piece on grey is small beside the step from grey to white."""
+    for seed in range(10):
+        picture, _ = pasted(seed, photo=grey(255))
+        changed = (picture != 120).any(axis=2)
+        if changed.sum() > 400:
+            steps = np.abs(np.diff(picture[..., 0].astype(int), axis=1))
+            assert steps.max() < 60
+
+
+def test_people_too_small_or_with_too_few_joints_are_not_pasted():
+    few = people((50, 40), photo="b", visibility=np.array([[2, 0, 0]], np.int8))
+    tiny = people((50, 40), photo="b")
+    tiny = replace(tiny, box_xyxy=np.array([[50, 40, 60, 50]], np.float32))
+    for source in (few, tiny, people(photo="b")):
+        picture, labels = pasted(0, source=source)
+        assert (picture == 120).all()
+        assert len(labels.xy) == 1
+
+
+def test_where_no_place_is_free_nothing_is_pasted():
+    full = people((0, 0), box_xyxy=np.array([[-200, -200, 360, 320]], np.float32))
+    picture, labels = pasted(1, sample=full)
+    assert (picture == 120).all()
+    assert len(labels.xy) == 1
+
+
+def test_a_picture_of_nobody_can_be_given_somebody():
+    """Without a target there is none afterwards: who is pasted is a person of the picture all the same."""
+    found = [pasted(seed, sample=people())[1] for seed in SEEDS]
+    assert {labels.target for labels in found} == {-1}
+    assert max(len(labels.xy) for labels in found) == 1
+
+
+@pytest.mark.parametrize("given", ["first", "second", "both"])
+def test_values_that_one_sample_lacks_are_filled_in(given):
+    more = {"weight": np.full((1, 3), 0.5, np.float32), "teacher_xy": np.full((1, 3, 2), 7, np.float32),
+            "teacher_score": np.full((1, 3), 0.25, np.float32), "head_size": np.array([4], np.float32),
+            "annotation_id": np.array([9])}  # fmt: skip
+    sample = people((50, 40), **(more if given != "second" else {}))
+    source = people((50, 40), photo="b", **(more if given != "first" else {}))
+    labels = next(found for seed in SEEDS if len((found := pasted(seed, sample=sample, source=source)[1]).xy) == 2)
+    own, other = given != "second", given != "first"
+    assert labels.weight[:, 0].tolist() == [0.5 if own else 1, 0.5 if other else 1]
+    assert np.isfinite(labels.teacher_xy[0]).all() == own
+    assert labels.annotation_id.tolist() == [9 if own else -1, 9 if other else -1]
+    assert labels.head_size.dtype == np.float32
+    assert labels.teacher_score.shape == (2, 3)
+
+
+def test_the_piece_reaches_a_little_beyond_the_box():
+    """Of a person of 60x40 px: the piece is wider than the box by AROUND on each side, faded away at its edge."""
+    from featherpose.data.people import _piece
+
+    alpha = _piece(np.array([50, 40, 110, 80]), (SIZE[1], SIZE[0]))
+    columns = np.flatnonzero(alpha.max(axis=0) > 0)
+    assert columns[[0, -1]] == pytest.approx([50 - 60 * AROUND, 109 + 60 * AROUND], abs=1)
+    assert alpha.max() == 1
+
+
+def test_a_photo_shines_through_by_its_share():
+    assert (shine_through(grey(100), grey(200), 0.25) == 125).all()
+    assert (shine_through(grey(100), grey(200), 0) == 100).all()
+
+
+# --- as rules of augmentation ----------------------------------------------------------------------------------------
+
+
+def others_of(*samples, value=255):
+    return Others(list(samples), lambda sample: grey(value))
+
+
+def test_others_never_come_from_the_own_photo_and_are_not_empty():
+    rng = np.random.default_rng(0)
+    others = others_of(people((50, 40)), people((50, 40), photo="b"), people(photo="c"))
+    assert {others.draw("a", rng).photo_id for _ in range(20)} == {"b"}
+    assert others_of(people((50, 40))).draw("a", rng) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes"), [({"paste_people": 1}, True), ({"shine_through": 1, "shine_share": (0.5, 0.5)}, False)]
+)
+def test_rules_bring_other_photos_in(rule, changes):
+    rules = replace(NO_AUGMENTATION, **rule)
+    sample, grown, lighter = people((50, 40)), 0, 0
+    for seed in SEEDS:
+        facts = {"size_wh": (96, 96), "rng": np.random.default_rng(seed)}
+        others = others_of(people((50, 40), photo="b"))
+        picture, moved = augment(grey(120), sample, rules=rules, others=others, **facts)
+        grown += len(moved.xy) > 1
+        lighter += picture.max() > 150
+        assert moved.target == 0
+    assert (grown > 20) == changes
+    assert lighter > 20
+
+
+def test_rules_that_need_other_photos_say_so():
+    for rule in ({"paste_people": 1}, {"shine_through": 1}):
+        with pytest.raises(ValueError, match=r"paste_people and shine_through need other photos"):
+            augment(grey(1), people((50, 40)), size_wh=(96, 96), rules=Augmentation(**rule), rng=np.random.default_rng(0))
