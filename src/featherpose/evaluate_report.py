@@ -104,8 +104,12 @@ def write_results(
     labels_sha256: str,
     command: str,
     threads: int,
+    camera: dict | None = None,
 ) -> None:
-    """One JSON file for one model: where its figures come from, then the figures of each protocol."""
+    """One JSON file for one model: where its figures come from, then the figures of each protocol.
+
+    camera: the fault and strength that photos were seen with, if any.
+    """
     facts = {
         "featherpose_version": featherpose.__version__,
         "model": {
@@ -117,6 +121,7 @@ def write_results(
             "skeleton": spec.skeleton.name,
         },
         "data": {"name": data, "labels_sha256": labels_sha256, "skeleton": evaluations[0].samples[0].skeleton.name},
+        **({} if camera is None else {"camera": camera}),
         "command": command,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "threads": threads, "system": platform.system()},

@@ -22,6 +22,10 @@ def evaluate(
     ] = None,
     protocol: Annotated[str, typer.Option(help='"crop", "frame", "frame + crop", or "all" three.')] = "crop",
     people: Annotated[str, typer.Option(help='"target", or "all" labelled people (crop only).')] = "target",
+    camera: Annotated[
+        str | None, typer.Option(help="Through a bad camera: motion, dark, noise or bits.", metavar="FAULT")
+    ] = None,
+    strength: Annotated[float | None, typer.Option(help="Of that fault, 0 to 1  \\[default: 0.5]")] = None,
     area_factor: Annotated[
         float | None, typer.Option(help="OKS area in box areas; 0 takes the areas of the label file  \\[default: 0.53]")
     ] = None,
@@ -64,6 +68,7 @@ def evaluate(
         raise ValueError(f"--area-factor must be 0 or a positive number, got {area_factor:g}")
     for wanted in protocols:
         check_people(people, wanted)
+    read = _camera(camera, strength)
     factor = AREA_FACTOR if area_factor is None else area_factor or None
     if split is None and data.is_dir() and "val" in splits_of(data):
         split = "val"
@@ -96,6 +101,7 @@ def evaluate(
                     people=people,
                     batch=batch,
                     area_factor=factor,
+                    read=read,
                     progress=step,
                 )
             evaluations.append(evaluation)
@@ -106,6 +112,7 @@ def evaluate(
     stdout = Console(width=None if Console().is_terminal else 160)
     counts = rows[0][1].counts
     title = f"{_data_name(labels)}: {counts['photos']} photos, {counts['targets']} people, {counts['joints']} joints"
+    title += "" if read is None else f", camera: {read.name} at {read.strength:g}"
     stdout.print(comparison_table(rows, title), highlight=False)
     if len(rows) == 1:
         stdout.print()
@@ -127,6 +134,7 @@ def evaluate(
 
     command = ["featherpose", "evaluate", *map(_portable, models), "--data", _portable(data)]
     given = {"split": split, "photos": photos, "nobody": nobody, "protocol": protocol, "people": people}
+    given |= {"camera": camera, "strength": None if read is None else read.strength}
     given |= {"area-factor": area_factor, "limit": limit, "threads": threads}
     for option, value in given.items():
         command += [] if value is None else [f"--{option}", _portable(value)]
@@ -141,16 +149,28 @@ def evaluate(
             labels_sha256=_sha256(labels),
             command=shlex.join(command),
             threads=threads,
+            camera=None if read is None else {"fault": read.name, "strength": read.strength},
         )
         for evaluation in evaluations:
             stem = f"{name}.{evaluation.protocol.replace(' + ', '-')}"
             write_joints_csv(out / f"{stem}.joints.csv", evaluation)
             if worst:
-                write_worst(out / f"{stem}.worst.png", evaluation, worst)
+                write_worst(out / f"{stem}.worst.png", evaluation, worst, read)
     if out is not None:
         print(f"{out}: {', '.join(f'{name}.json' for name in names)}, per joint .csv" + (", worst .png" * (worst > 0)))
     if skipped:
         raise typer.Exit(1)
+
+
+def _camera(name: str | None, strength: float | None):
+    """What reads photos through a camera with that fault; None without one."""
+    from featherpose.data.camera import Camera
+
+    if name is None:
+        if strength is not None:
+            raise ValueError("--strength is that of a fault: name one with --camera")
+        return None
+    return Camera(name, 0.5 if strength is None else strength)
 
 
 def _without_people(path: Path, problems: list) -> list:

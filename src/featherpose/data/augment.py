@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from featherpose.data.background import background_region
+from featherpose.data.camera import camera_fault
 from featherpose.data.holes import drop_joints
 from featherpose.data.limbs import LimbBank, paste_limbs
 from featherpose.data.people import Others, paste_person, shine_through
@@ -109,6 +110,8 @@ class Augmentation:
     """Probability that another photo shines through, cut as this one is; labels stay."""
     shine_share: tuple[float, float] = (0.1, 0.4)
     """How much of it."""
+    camera: float = 0.0
+    """Probability of what a cheap camera does: motion blur, little light, noise or few bits (data/camera.py)."""
     background: float = 0.0
     """Probability of a part of the photo that touches nobody's box, where one is found; its targets say: nobody."""
 
@@ -151,7 +154,8 @@ class Augmentation:
 
 PROBABILITIES = (
     "flip", "rotate", "upside_down", "half_body", "other_target", "colour", "grey", "blur", "cutout", "drop_joints",
-    "paste_parts", "paste_people", "shine_through", "whole_photo", "second_look", "background",
+    "paste_parts", "paste_people", "shine_through", "camera", "whole_photo", "second_look",
+    "background",
 )  # fmt: skip
 """The fields of Augmentation that are probabilities."""
 
@@ -359,6 +363,8 @@ def _change_pixels(picture: np.ndarray, moved: Sample, rules: Augmentation, rng:
         picture = _cut_out(picture, rules.cutout_size, rng)
     if rules.drop_joints > 0 and rng.random() < rules.drop_joints:
         picture = drop_joints(picture, moved, rules.drop_size, rng)
+    if rules.camera > 0 and rng.random() < rules.camera:
+        picture = camera_fault(picture, rng)
     return picture
 
 

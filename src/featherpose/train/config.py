@@ -42,6 +42,7 @@ LATER = {
     "augment.paste_people": 0.0,
     "augment.shine_through": 0.0,
     "augment.shine_share": [0.1, 0.4],
+    "augment.camera": 0.0,
     "augment.second_look": 0.0,
     "augment.background": 0.0,
     "data.balance": 0.0,
