@@ -122,6 +122,16 @@ def test_a_batch_is_pictures_and_targets(samples):
     assert set(batch) == {"image", "taught", *told, *maps}
 
 
+def test_beside_a_bad_camera_stands_the_clean_picture(samples):
+    """It is the picture of the same rules without a camera; with several ways of pasting there is none."""
+    rules = Augmentation(camera=0.5)
+    without, batch = (next(loader(samples, batch=9, rules=r).epoch(0)) for r in (Augmentation(), rules))
+    assert np.array_equal(batch["clean"], without["image"])
+    faulty = (batch["image"] != batch["clean"]).any(axis=(1, 2, 3))
+    assert 0 < faulty.sum() < 9
+    assert "clean" not in without
+
+
 def test_targets_belong_to_their_pictures(samples):
     """Without augmentation the wrists decode to where the crop has put them: the box and the joints, 1.25 times."""
     parts = [Part(samples)]

@@ -126,6 +126,17 @@ def test_a_teacher_network_gives_the_maps_it_would_give_alone(task, teacher):
     assert all(torch.allclose(found[f"imitation_{name}"], wanted[name], atol=1e-5) for name in MAPS)
 
 
+def test_a_teacher_is_shown_the_picture_without_a_cameras_faults(task, teacher):
+    run = run_of(task, f"model.teacher={teacher}", IMITATE, "train.amp=off", "augment.camera=1.0")
+    batch = first_batch(run)
+    image, targets = run._inputs(batch, run.network)
+    clean = torch.from_numpy(batch["clean"]).permute(0, 3, 1, 2).float()
+    assert torch.equal(image, torch.from_numpy(batch["image"]).permute(0, 3, 1, 2).float())
+    assert not torch.equal(image, clean)
+    assert torch.allclose(targets["imitation_heatmap"], run.teacher(clean, {})["imitation_heatmap"], atol=1e-5)
+    assert "clean" not in targets
+
+
 def test_a_teacher_network_sees_pictures_at_its_own_size(task):
     skeleton = load_skeleton(read_recipe(task).model.skeleton)
     path = write_model(task.parent / "larger.safetensors", skeleton, size=(192, 192))

@@ -363,9 +363,12 @@ def _change_pixels(picture: np.ndarray, moved: Sample, rules: Augmentation, rng:
         picture = _cut_out(picture, rules.cutout_size, rng)
     if rules.drop_joints > 0 and rng.random() < rules.drop_joints:
         picture = drop_joints(picture, moved, rules.drop_size, rng)
-    if rules.camera > 0 and rng.random() < rules.camera:
-        picture = camera_fault(picture, rng)
-    return picture
+    return through_camera(picture, rules, rng)
+
+
+def through_camera(picture: np.ndarray, rules: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """The last step of `augment`: a share of the pictures, (H, W, 3) uint8, gets a fault of a cheap camera."""
+    return camera_fault(picture, rng) if rules.camera > 0 and rng.random() < rules.camera else picture
 
 
 def _colour(picture: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

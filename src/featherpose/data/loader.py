@@ -10,12 +10,12 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 
-from featherpose.data.augment import Augmentation, augment, augment_choices
+from featherpose.data.augment import Augmentation, augment, augment_choices, through_camera
 from featherpose.data.balance import balanced_weights, draw_weighted, group_poses
 from featherpose.data.limbs import LimbBank, build_bank
 from featherpose.data.people import Others
@@ -105,16 +105,20 @@ def make_example(
     """One training example: `image` (H, W, 3) uint8, the codec's target maps, whom it was cut around (`_target`)
     and whether a teacher is asked about it (`taught`, bool).
 
+    With a `camera`, `clean` is the image without its fault, which is what a teacher is shown.
     With several `paste_choices` the image is (N, H, W, 3), the ways of pasting to choose from (train/hardest.py).
     """
     rng = np.random.default_rng([seed, epoch, position])
     sample = parts[part].samples[index]
     several = rules.paste_parts > 0 and rules.paste_choices > 1
+    whole = rules if several else replace(rules, camera=0.0)
     picture, moved = (augment_choices if several else augment)(
-        photos(sample), sample, size_wh=codec.input_size, rules=rules, rng=rng, bank=bank, others=others
+        photos(sample), sample, size_wh=codec.input_size, rules=whole, rng=rng, bank=bank, others=others
     )
+    faulty = picture if several else through_camera(picture, rules, rng)
     return {
-        "image": picture,
+        "image": faulty,
+        **({"clean": picture} if rules.camera > 0 and not several else {}),
         "taught": np.bool_(parts[part].taught),
         **_target(sample, moved, codec),
         **codec.encode(

@@ -241,13 +241,14 @@ class Run:
         network: chooses where there are several ways of pasting.
         """
         tensors = {name: _sent(value, self.process.device) for name, value in batch.items() if name != "taught"}
-        image = tensors.pop("image")
+        image, clean = tensors.pop("image"), tensors.pop("clean", None)
         if image.dim() == 5:
             bf16 = self.recipe.train.amp == "bf16"
             image = hardest(network, image, tensors, k=self.criterion.options["k"], amp=bf16)
         image = image.permute(0, 3, 1, 2).float()  # channels last in memory
         if self.teacher is not None:
-            tensors.update(self._answers(image, tensors, np.flatnonzero(batch["taught"])))
+            shown = image if clean is None else clean.permute(0, 3, 1, 2).float()
+            tensors.update(self._answers(shown, tensors, np.flatnonzero(batch["taught"])))
         return image, tensors
 
     def _answers(self, image: torch.Tensor, targets: dict[str, torch.Tensor], asked: np.ndarray) -> dict[str, torch.Tensor]:
