@@ -111,6 +111,26 @@ def test_stop_and_resume_equals_the_straight_run_bit_for_bit(task, first_model, 
     assert facts[0] == facts[1]
 
 
+def test_what_goes_wrong_while_validating_loses_no_step(task, tmp_path, monkeypatch):
+    recipe = read_recipe(task, ["validation.every=2"])
+    train(recipe, tmp_path / "straight")
+
+    def broken(*args, **options):
+        raise OSError("the disk with the photos is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "validate", broken)
+        with pytest.raises(OSError, match="the disk with the photos is gone"):
+            train(recipe, tmp_path / "stopped")
+    assert read_facts(tmp_path / "stopped" / "checkpoint.safetensors")["step"] == 6
+    monkeypatch.setattr(loop.Run, "_train_step", broken)  # there is nothing left to learn
+    train(recipe, tmp_path / "stopped", resume=True)
+    kinds = ("train", "validation")
+    assert log_lines(tmp_path / "straight", *kinds) == log_lines(tmp_path / "stopped", *kinds)
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "stopped"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
 TORN = ('{"kind": "train", "step": 4, "ep', '{"kind": "train", "step": 1, "losses": {"heatmap": 0.1}')
 
 

@@ -390,6 +390,8 @@ class Run:
                 batches.close()
             if meter.steps:
                 self._log_means(meter)
+            if self._validates(self.epoch + 1):  # whatever comes of that, the epoch is not lost
+                self.save(meter)
             self.epoch += 1
             self.batch = 0
             self._end_of_epoch()
@@ -439,10 +441,14 @@ class Run:
             self.average.update(self.network, self.step)
         return total.detach(), norm.detach(), parts
 
+    def _validates(self, epoch: int) -> bool:
+        """Whether the model is validated and kept after so many epochs."""
+        return epoch == self.epochs or epoch % self.recipe.validation.every == 0
+
     def _end_of_epoch(self) -> None:
         """Validates, draws, and keeps the averaged weights as a model."""
         rules = self.recipe.validation
-        if self.process.first and (self.epoch == self.epochs or self.epoch % rules.every == 0):
+        if self.process.first and self._validates(self.epoch):
             network = self.network if self.average is None else self.average.network
             spec = self.spec()
             if self.val:
