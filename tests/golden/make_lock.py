@@ -110,6 +110,7 @@ def track_cases():
     faint = [[person(x, score=score)] for x, score in ((120, 0.8), (122, 0.22), (122, 0.18)) for _ in range(3)]
     stranger = [person(200, 125, colour=BLUE)]
     doubled = [[person(120), person(150, score=0.6)]] * 6 + [[person(135.6)]] * 4
+    askew = [[person(120), person(128, score=0.6)]] * 6 + [[person(136)]] * 4
     return [
         track_case("one who walks, smoothed", [[person(80 + 4 * n, scale=1 + n / 60)] for n in range(24)], smoothing=True),
         track_case("two who cross", meet, starts={0: [62, 110]}),
@@ -123,6 +124,7 @@ def track_cases():
         track_case("a click where nobody is", [[person(160, score=0.1)]] * 3 + [[person(160)]] * 2, starts={1: [300, 20]}),
         track_case("a faint one is kept, not found", faint),
         track_case("came out doubled, and jumps towards the double", doubled, starts={0: [120, 110]}),
+        track_case("a double that is no neighbour, and a jump beyond it", askew, starts={0: [120, 110]}),
         track_case("nobody at all", [[]] * 4),
     ]  # fmt: skip
 

@@ -48,6 +48,9 @@ class Lock:
     own: float = 1.25
     """Factor of the match values of the person followed, against those of neighbours, who are remembered for long and come out
     doubled at times: a pose that fits both is the target's."""
+    apart: float = 0.25
+    """Who is so alike (motion.alike) to the person followed in the same frame does not become a neighbour: in a crowd the target
+    comes out twice, the second time askew, more often than somebody is first seen right on top of them."""
     patience: float = 0.5
     """So long after they were last seen somebody is uncertain, then lost."""
     memory: float = 3.0
@@ -279,8 +282,9 @@ class Tracker:
             for row, track in enumerate(self._others, 1)
         ]
         if mine is not None:  # somebody is known to be another only while the target is seen beside them
-            rest = [index for index in range(len(poses)) if index not in taken and index != mine]
-            others += [begin(poses[i], self._time, learned[i]) for i in rest if self._is_somebody(poses[i])]
+            rest = [i for i, pose in enumerate(poses) if i not in taken and i != mine and self._is_somebody(pose)]
+            near = alike([poses[mine], *(poses[i] for i in rest)])[0, 1:] >= self.lock.apart
+            others += [begin(poses[i], self._time, learned[i]) for i, same in zip(rest, near, strict=True) if not same]
         others = [track for track in others if self._time - track.seen_at <= self.lock.others]
         self._others = sorted(others, key=lambda track: -track.seen_at)[: 2 * self.lock.people]
         self._clothes = None if mine is None else learned[mine]

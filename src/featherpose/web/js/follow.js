@@ -13,6 +13,7 @@ export const LOCK = Object.freeze({
   kept: 0.2, // to stay with somebody
   same: 0.2, // least match value of a pose for the person followed
   own: 1.25, // factor of the match values of the person followed, against those of neighbours
+  apart: 0.25, // who is so alike to the person followed in the same frame does not become a neighbour
   patience: 0.5, // unseen for so long somebody is uncertain, then lost
   memory: 3.0, // unseen for so long nobody else is taken instead
   doubt: 0.15, // unseen for so long they may be taken up again elsewhere
@@ -164,7 +165,8 @@ export class Follower {
     if (index !== null) {
       // somebody is known to be another only while the target is seen beside them
       poses.forEach((pose, i) => {
-        if (i !== index && !taken.has(i) && this.isSomebody(pose)) others.push(begin(pose, time, learned[i]));
+        if (i === index || taken.has(i) || !this.isSomebody(pose)) return;
+        if (alike(poses[index], pose, spec.sigmas) < lock.apart) others.push(begin(pose, time, learned[i]));
       });
     }
     others = others.filter((track) => time - track.seenAt <= lock.others);
