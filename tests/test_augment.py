@@ -573,6 +573,12 @@ def test_an_impossible_range_is_refused(name, value):
         Augmentation(**{name: value})
 
 
+def test_a_camera_and_several_ways_of_pasting_exclude_each_other():
+    Augmentation(camera=0.1, paste_choices=3)
+    with pytest.raises(ValueError, match=r"augment\.camera does not go with augment\.paste_choices above 1"):
+        Augmentation(camera=0.1, paste_parts=0.5, paste_choices=3)
+
+
 @pytest.mark.parametrize(("area", "mode"), [((0, 0), 5000), ((2000, 4000), 5000), ((2000, 4000), 1000)])
 def test_a_mode_outside_its_range_is_refused(area, mode):
     with pytest.raises(ValueError, match=r"augment\.joint_area_mode must lie in augment\.joint_area"):

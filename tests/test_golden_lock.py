@@ -69,7 +69,9 @@ def test_pairs_and_several_people_are_still_so(made):
         assert np.allclose(mine["expected"]["xy"], told["expected"]["xy"], atol=GOLDEN["tolerance"])
 
 
-OTHER_LOCKS = ({"clothes": 0.0}, {"doubt": 0.5}, {"memory": 2.0}, {"kept": 0.1}, {"patience": 0.3}, {"own": 1.0}, {"apart": 1.0})
+OTHER_LOCKS = (
+    {"clothes": 0.0}, {"doubt": 0.5}, {"memory": 2.0}, {"kept": 0.1}, {"patience": 0.3}, {"own": 1.0}, {"apart": 1.0},
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("change", OTHER_LOCKS)

@@ -123,7 +123,7 @@ def test_a_batch_is_pictures_and_targets(samples):
 
 
 def test_beside_a_bad_camera_stands_the_clean_picture(samples):
-    """It is the picture of the same rules without a camera; with several ways of pasting there is none."""
+    """It is the picture of the same rules without a camera."""
     rules = Augmentation(camera=0.5)
     without, batch = (next(loader(samples, batch=9, rules=r).epoch(0)) for r in (Augmentation(), rules))
     assert np.array_equal(batch["clean"], without["image"])

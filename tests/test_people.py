@@ -62,12 +62,16 @@ def test_joints_of_the_pasted_person_lie_where_they_are_seen():
 
 
 def test_left_stays_left_where_the_piece_is_mirrored():
-    """Turned by 20 degrees at most the left end is on the left, or, mirrored, was renamed."""
-    for seed in SEEDS:
+    """Turned by 20 degrees at most the left end is on the left, or, mirrored, was renamed: then it is the lower one."""
+    plain = mirrored = 0
+    for seed in range(100):
         _, labels = pasted(seed)
         for xy, visibility in zip(labels.xy[1:], labels.visibility[1:], strict=True):
             if (visibility > 0).all():
                 assert xy[0, 0] < xy[2, 0]
+                plain, mirrored = plain + (xy[0, 1] < xy[2, 1]), mirrored + (xy[0, 1] > xy[2, 1])
+    assert plain > 5
+    assert mirrored > 5
 
 
 def test_the_target_stays_to_be_seen_and_the_target():
@@ -100,26 +104,93 @@ def test_joints_below_a_piece_are_occluded_or_gone():
     assert gone > 10
 
 
-def test_joints_outside_the_piece_are_not_labelled():
-    """Somebody far from who is pasted is not in the piece; somebody half in it comes with that half."""
-    source = people((60, 60), (60, 0), photo="b")
-    source = replace(source, visibility=np.array([[2, 2, 2], [0, 2, 2]], np.int8))  # too few joints to be chosen
-    for seed in SEEDS:
-        _, labels = pasted(seed, source=source)
-        assert len(labels.xy) <= 2 or (labels.visibility[2] > 0).sum() <= 2
+def test_somebody_half_in_the_piece_comes_with_that_half():
+    """The second person of the photo stands 10 px above the one who is pasted, with two joints labelled: the middle one lies in
+    the piece, the left end outside it."""
+    source = people((60, 60), (60, 50), photo="b")
+    xy, visibility = source.xy.copy(), np.array([[2, 2, 2], [2, 2, 0]], np.int8)  # with two joints nobody is chosen
+    xy[1, 2] = np.nan
+    source = replace(source, xy=xy, visibility=visibility)
+    alone = halves = 0
+    for seed in range(200):
+        _, labels = pasted(seed, source=source, photo=grey(255))
         shown = labels.xy[labels.visibility > 0]
         assert ((shown >= 0) & (shown < SIZE)).all()
         assert np.isnan(labels.xy[labels.visibility <= 0]).all()
+        alone += len(labels.xy) == 2
+        if len(labels.xy) == 3:
+            assert labels.visibility[2, 1] == 2 and labels.visibility[2, 2] == 0
+            halves += labels.visibility[2, 0] == 0
+    assert halves > 10
+    assert alone > 10  # the piece lies so that the second person's joint is outside the picture, or too near its edge
+
+
+def test_boxes_and_sizes_of_pasted_people_are_those_of_what_is_seen():
+    """Boxes hold the joints, none reaches beyond the picture by more than the joints do, areas shrink with the piece."""
+    source = people((50, 40), photo="b", head_size=np.array([10], np.float32))
+    checked = 0
+    for seed in SEEDS:
+        _, labels = pasted(seed, source=source)
+        if len(labels.xy) < 2:
+            continue
+        checked += 1
+        box, joints = labels.box_xyxy[1], labels.xy[1][labels.visibility[1] > 0]
+        assert (joints >= box[:2] - 1e-3).all() and (joints <= box[2:] + 1e-3).all()
+        assert (box[:2] >= -1e-3).all() and (box[2:] <= np.array(SIZE) + 1e-3).all()
+        scale = labels.head_size[1] / 10  # the target is 60 px long, as who is pasted was
+        assert 0.49 < scale < 1.11
+        assert labels.area[1] == pytest.approx(1200 * scale**2, rel=1e-3)
+    assert checked > 20
+
+
+def test_people_who_are_seen_without_a_joint_are_no_background():
+    """Somebody without any labelled joint beside who is pasted, and a crowd: both are ignored where the piece shows them."""
+    source = people((50, 40), (50, 45), photo="b", ignore_xyxy=np.array([[60, 50, 90, 70]], np.float32))
+    xy, visibility = source.xy.copy(), np.array([[2, 2, 2], [0, 0, 0]], np.int8)
+    xy[1] = np.nan
+    source = replace(source, xy=xy, visibility=visibility)
+    regions = 0
+    for seed in SEEDS:
+        picture, labels = pasted(seed, source=source, photo=grey(255))
+        if (picture == 120).all():
+            continue
+        assert len(labels.xy) <= 2
+        for x1, y1, x2, y2 in labels.ignore_xyxy:
+            assert picture[int((y1 + y2) / 2), int((x1 + x2) / 2), 0] > 120  # the piece is there
+            regions += 1
+    assert regions > len(SEEDS)
+
+
+def test_a_teacher_says_nothing_of_what_is_not_seen():
+    """Its joints are dropped by their own places, labelled or not: outside the piece, and of neighbours below it."""
+    told = people((50, 40)).xy
+    outside = told + np.array([0, 60], np.float32)  # below the piece's lower edge
+    source = people((50, 40), photo="b", teacher_xy=outside, teacher_score=np.full((1, 3), 0.9, np.float32))
+    both = people((50, 40), (52, 42), teacher_xy=np.repeat(told, 2, axis=0), teacher_score=np.full((2, 3), 0.9, np.float32))
+    both = replace(both, visibility=np.array([[2, 2, 2], [0, 0, 0]], np.int8))
+    gone = 0
+    for seed in range(200):
+        picture, labels = pasted(seed, sample=both, source=source, photo=grey(255))
+        assert np.isnan(labels.teacher_xy[2:]).all()
+        assert np.isfinite(labels.teacher_xy[0]).all()
+        for (x, y), kept in zip(told[0].astype(int), np.isfinite(labels.teacher_xy[1]).all(axis=1), strict=True):
+            if picture[y, x, 0] > 120 + 0.5 * 135 + 12:
+                assert not kept
+                gone += 1
+            elif picture[y, x, 0] < 120 + 0.5 * 135 - 12:
+                assert kept
+    assert gone > 10
 
 
 def test_edges_fade():
     """The steepest step across the edge of a white piece on grey is small beside the step from grey to white."""
-    for seed in range(10):
+    looked = 0
+    for seed in range(20):
         picture, _ = pasted(seed, photo=grey(255))
-        changed = (picture != 120).any(axis=2)
-        if changed.sum() > 400:
-            steps = np.abs(np.diff(picture[..., 0].astype(int), axis=1))
-            assert steps.max() < 60
+        if (picture != 120).any(axis=2).sum() > 400:
+            assert np.abs(np.diff(picture[..., 0].astype(int), axis=1)).max() < 60
+            looked += 1
+    assert looked > 10
 
 
 def test_people_too_small_or_with_too_few_joints_are_not_pasted():
@@ -192,19 +263,21 @@ def test_others_never_come_from_the_own_photo_and_are_not_empty():
 
 
 @pytest.mark.parametrize(
-    ("rule", "changes"), [({"paste_people": 1}, True), ({"shine_through": 1, "shine_share": (0.5, 0.5)}, False)]
+    ("rule", "pastes"), [({"paste_people": 1}, True), ({"shine_through": 1, "shine_share": (0.5, 0.5)}, False)]
 )
-def test_rules_bring_other_photos_in(rule, changes):
+def test_rules_bring_other_photos_in(rule, pastes):
     rules = replace(NO_AUGMENTATION, **rule)
     sample, grown, lighter = people((50, 40)), 0, 0
     for seed in SEEDS:
         facts = {"size_wh": (96, 96), "rng": np.random.default_rng(seed)}
         others = others_of(people((50, 40), photo="b"))
         picture, moved = augment(grey(120), sample, rules=rules, others=others, **facts)
+        _, plain = augment(grey(120), sample, rules=NO_AUGMENTATION, **{**facts, "rng": np.random.default_rng(seed)})
         grown += len(moved.xy) > 1
         lighter += picture.max() > 150
         assert moved.target == 0
-    assert (grown > 20) == changes
+        assert np.array_equal(moved.xy[0], plain.xy[0])
+    assert grown > 20 if pastes else grown == 0
     assert lighter > 20
 
 

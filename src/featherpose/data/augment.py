@@ -136,6 +136,8 @@ class Augmentation:
                 raise ValueError(f"augment.{name} must not be negative, got {getattr(self, name)}")
         if not 1 <= self.paste_choices <= 16:
             raise ValueError(f"augment.paste_choices must be 1 to 16, got {self.paste_choices}")
+        if self.camera > 0 and self.paste_parts > 0 and self.paste_choices > 1:
+            raise ValueError("augment.camera does not go with augment.paste_choices above 1; leave one of them out")
         self._check_joint_area()
 
     def _check_joint_area(self) -> None:
@@ -181,7 +183,8 @@ def augment(
     image: (H, W, 3) uint8 RGB, the photo of `sample`. bank: the limbs for `paste_parts`, others: the photos for
     `paste_people` and `shine_through`, needed where those are not 0.
     Returns (size_h, size_w, 3) uint8 and a Sample of that size whose `target` is the person the crop was cut around. A
-    photo without people is cut around its middle. A picture of background has no people in its sample.
+    photo without people is cut around its middle. A picture of background has no people in its
+    sample but who is pasted into it.
     """
     pictures, moved = _augmented(image, sample, size_wh, rules, rng, bank, others, choices=1)
     return pictures[0], moved

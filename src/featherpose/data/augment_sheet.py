@@ -31,12 +31,12 @@ def augment_sheet(
     tiles, captions = [], []
     for place in np.random.default_rng([seed, 0x5EE]).permutation(len(samples))[:count]:
         sample = samples[place]
+        rng = np.random.default_rng([seed, int(place)])
         try:
             photo = read(sample)
+            picture, moved = augment(photo, sample, size_wh=size_wh, rules=rules, rng=rng, bank=bank, others=others)
         except (OSError, ValueError):
             continue
-        rng = np.random.default_rng([seed, int(place)])
-        picture, moved = augment(photo, sample, size_wh=size_wh, rules=rules, rng=rng, bank=bank, others=others)
         drawn, said = picture, "nobody"
         if moved.target >= 0:
             labelled = moved.visibility[moved.target] > 0

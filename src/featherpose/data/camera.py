@@ -42,9 +42,9 @@ def motion_blur(picture: np.ndarray, length: float, degrees: float) -> np.ndarra
 def low_light(picture: np.ndarray, light: float, noise: float, rng: np.random.Generator) -> np.ndarray:
     """The picture with a share `light` (above 0, at most 1) of its light, and the noise of a sensor.
 
-    noise: standard deviation in a white place under full light, as a share of 255; of what light there is it grows with the
-    root, as counted photons do, and a third of it is there in the dark. Half is grey, half of each colour. Levels are
-    taken as light (no gamma).
+    noise: standard deviation that a white place under full light adds, as a share of 255; of what light there is it grows with
+    the root, as counted photons do, and a third of it is there in the dark too (together 5 % more in white). Half is grey,
+    half of each colour. Levels are taken as light (no gamma).
     """
     values = picture.astype(np.float32) * np.float32(light / 255)
     grain = rng.standard_normal((*picture.shape[:2], 4), dtype=np.float32)

@@ -111,14 +111,13 @@ def make_example(
     rng = np.random.default_rng([seed, epoch, position])
     sample = parts[part].samples[index]
     several = rules.paste_parts > 0 and rules.paste_choices > 1
-    whole = rules if several else replace(rules, camera=0.0)
+    clean = replace(rules, camera=0.0)
     picture, moved = (augment_choices if several else augment)(
-        photos(sample), sample, size_wh=codec.input_size, rules=whole, rng=rng, bank=bank, others=others
+        photos(sample), sample, size_wh=codec.input_size, rules=clean, rng=rng, bank=bank, others=others
     )
-    faulty = picture if several else through_camera(picture, rules, rng)
     return {
-        "image": faulty,
-        **({"clean": picture} if rules.camera > 0 and not several else {}),
+        "image": through_camera(picture, rules, rng),
+        **({"clean": picture} if rules.camera > 0 else {}),
         "taught": np.bool_(parts[part].taught),
         **_target(sample, moved, codec),
         **codec.encode(

@@ -154,6 +154,8 @@ def _below(sample: Sample, alpha: np.ndarray) -> Sample:
     """The picture's own people, below the piece."""
     hidden = _covered(sample.xy, alpha) & (sample.visibility > 0)
     target = np.arange(len(sample.xy))[:, None] == sample.target
+    if sample.teacher_xy is not None:
+        sample = _untaught(sample, _covered(sample.teacher_xy, alpha) & ~target)
     visibility = np.where(hidden & target, OCCLUDED, sample.visibility)
     return _without(replace(sample, visibility=visibility.astype(np.int8)), hidden & ~target)
 
@@ -164,24 +166,41 @@ def _without(sample: Sample, joints: np.ndarray) -> Sample:
         sample,
         xy=np.where(joints[..., None], np.float32(np.nan), sample.xy),
         visibility=np.where(joints, UNLABELLED, sample.visibility).astype(np.int8),
-        teacher_xy=None if sample.teacher_xy is None else np.where(joints[..., None], np.float32(np.nan), sample.teacher_xy),
+    )
+
+
+def _untaught(sample: Sample, joints: np.ndarray) -> Sample:
+    """The sample without what a teacher said of these joints (P, K)."""
+    return replace(
+        sample,
+        teacher_xy=np.where(joints[..., None], np.float32(np.nan), sample.teacher_xy),
         teacher_score=None if sample.teacher_score is None else np.where(joints, np.float32(0), sample.teacher_score),
     )
 
 
 def _seen(source: Sample, matrix: np.ndarray, size_wh: tuple[int, int], alpha: np.ndarray, flipped: bool) -> Sample:
-    """Who of the other photo can be seen in its piece, in the picture's pixels."""
+    """Who of the other photo can be seen in its piece, in the picture's pixels.
+
+    People of whom the piece shows no labelled joint, and regions that are ignored there, are ignored here where it shows them.
+    """
     moved = move_sample(source, matrix, size_wh, flipped=flipped)
     moved = _without(moved, ~_covered(moved.xy, alpha) & (moved.visibility > 0))
-    stay = np.flatnonzero((moved.visibility > 0).any(axis=1))
+    if moved.teacher_xy is not None:  # it was asked about joints that nobody labelled too
+        moved = _untaught(moved, ~_covered(moved.teacher_xy, alpha))
+    known = (moved.visibility > 0).any(axis=1)
+    stay = np.flatnonzero(known)
     rows, columns = (np.flatnonzero((alpha > 0.5).any(axis=axis)) for axis in (1, 0))
     low, high = np.array([columns[0], rows[0]]), np.array([columns[-1], rows[-1]]) + 1
     boxes = moved.box_xyxy.copy()
+    hidden = [moved.box_xyxy[~known]] + ([] if moved.ignore_xyxy is None else [moved.ignore_xyxy])
+    hidden = np.concatenate(hidden)
+    hidden = np.concatenate([np.maximum(hidden[:, :2], low), np.minimum(hidden[:, 2:], high)], axis=1)
+    hidden = hidden[(hidden[:, 2:] > hidden[:, :2]).all(axis=1)]
     for person in stay:  # what the piece shows of them, and their joints in any case
         joints = box_of_points(moved.xy[person])
         boxes[person, :2] = np.minimum(np.maximum(boxes[person, :2], low), joints[:2])
         boxes[person, 2:] = np.maximum(np.minimum(boxes[person, 2:], high), joints[2:])
-    return _taken(replace(moved, box_xyxy=boxes, target=-1), stay)
+    return _taken(replace(moved, box_xyxy=boxes, ignore_xyxy=hidden.astype(np.float32), target=-1), stay)
 
 
 PER_PERSON = ("xy", "visibility", "box_xyxy", "area")
@@ -195,7 +214,7 @@ def _taken(sample: Sample, people: np.ndarray) -> Sample:
 
 
 def _joined(first: Sample, second: Sample) -> Sample:
-    """The people of both, the first sample's first; its target stays."""
+    """The people and the ignored regions of both, the first sample's first; its target stays."""
     values = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in PER_PERSON}
     shapes = {"weight": first.visibility.shape[1:], "teacher_score": first.visibility.shape[1:],
               "teacher_xy": first.xy.shape[1:]}  # fmt: skip
@@ -208,4 +227,5 @@ def _joined(first: Sample, second: Sample) -> Sample:
             np.full((len(sample.xy), *shapes.get(name, ())), missing, dtype) if part is None else part
             for sample, part in zip((first, second), parts, strict=True)
         ])  # fmt: skip
-    return replace(first, **values)
+    ignored = [sample.ignore_xyxy for sample in (first, second) if sample.ignore_xyxy is not None and len(sample.ignore_xyxy)]
+    return replace(first, **values, ignore_xyxy=np.concatenate(ignored) if ignored else first.ignore_xyxy)

@@ -49,8 +49,8 @@ class Lock:
     """Factor of the match values of the person followed, against those of neighbours, who are remembered for long and come out
     doubled at times: a pose that fits both is the target's."""
     apart: float = 0.25
-    """Who is so alike (motion.alike) to the person followed in the same frame does not become a neighbour: in a crowd the target
-    comes out twice, the second time askew, more often than somebody is first seen right on top of them."""
+    """Who is so alike (motion.alike) to the person followed in the same frame does not become a neighbour: in a crowd the
+    target comes out twice, the second time askew, more often than somebody is first seen right on top of them."""
     patience: float = 0.5
     """So long after they were last seen somebody is uncertain, then lost."""
     memory: float = 3.0
