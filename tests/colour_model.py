@@ -10,11 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import pytest
 
 from featherpose.skeletons import Skeleton
 from featherpose.spec import SPEC_KEY, ModelSpec
+
+onnx = pytest.importorskip("onnx")  # of the extra `train`
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 COLOURS = Skeleton("colours", ("red", "left_green", "right_blue"), bones=(("red", "left_green"), ("red", "right_blue")))
 SIZE = 64

@@ -259,6 +259,21 @@ def test_the_side_of_the_crop_is_drawn_from_its_range():
     assert longer == pytest.approx(144)
 
 
+def test_a_stretch_keeps_the_area_and_reaches_its_share():
+    rules = Augmentation(**{**vars(NO_AUGMENTATION), "stretch": 0.4})
+    longest = []
+    for seed in range(200):
+        matrix, _ = draw_map(make_sample(), 0, SIZE, rules, np.random.default_rng(seed))
+        plain, _ = draw_map(make_sample(), 0, SIZE, NO_AUGMENTATION, np.random.default_rng(seed))
+        assert np.linalg.det(matrix[:, :2]) == pytest.approx(np.linalg.det(plain[:, :2]))
+        longest.append(np.linalg.svd(matrix[:, :2])[1][0] / np.linalg.svd(plain[:, :2])[1][0])
+        # the middle of the crop stays
+        middle = transform(np.linalg.inv(np.vstack([plain, [0, 0, 1]]))[:2], np.array([[48.0, 48.0]]))
+        assert transform(matrix, middle)[0] == pytest.approx([48, 48])
+    assert min(longest) < 1.02
+    assert 1.38 < max(longest) <= 1.4 + 1e-9
+
+
 def test_the_shift_is_a_share_of_the_side():
     rules = replace(NO_AUGMENTATION, shift=0.25)
     shifts = []

@@ -208,7 +208,9 @@ def test_other_tflite_files_are_refused(name, tmp_path):
         TfliteBackend(tmp_path / "a.tflite")
 
 
-@pytest.mark.skipif(not OFFICIAL.is_file(), reason="needs ../shared/peers/movenet_lightning_int8.tflite")
+@pytest.mark.skipif(
+    not (OFFICIAL.is_file() and CLASSIFIER.is_file()), reason=f"needs ../shared/peers and {CLASSIFIER.name} in ../shared"
+)
 def test_the_official_file_runs():
     pytest.importorskip("ai_edge_litert")
     backend = TfliteBackend(OFFICIAL)

@@ -78,12 +78,15 @@ def test_faults_grow_with_their_strength(name):
     assert 0 < error[0] < error[1] < error[2]
 
 
-def test_a_fault_of_each_kind_is_drawn():
-    picture = textured()
-    found = {camera_fault(picture, np.random.default_rng(seed)).tobytes() for seed in range(12)}
-    assert len(found) == 12
-    again = camera_fault(picture, np.random.default_rng(5))
-    assert np.array_equal(again, camera_fault(picture, np.random.default_rng(5)))
+def test_faults_of_all_kinds_and_strengths_are_drawn(monkeypatch):
+    drawn = []
+    for name in FAULTS:
+        monkeypatch.setitem(FAULTS, name, lambda picture, strength, rng, name=name: drawn.append((name, strength)))
+    for seed in range(200):
+        camera_fault(textured(), np.random.default_rng(seed))
+    kinds, strengths = zip(*drawn, strict=True)
+    assert min(kinds.count(name) for name in FAULTS) > 30
+    assert np.quantile(strengths, [0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9], abs=0.08)
 
 
 def test_as_a_rule_of_augmentation_it_changes_pixels_alone():
@@ -106,6 +109,9 @@ def test_a_photo_has_the_same_fault_every_time(tmp_path):
     first, again = Camera("noise", 0.5)(sample), Camera("noise", 0.5)(sample)
     assert np.array_equal(first, again)
     assert (first != textured()).any()
+    Image.fromarray(textured()).save(tmp_path / "b.png")
+    other = Camera("noise", 0.5)(sample_of_nobody(tmp_path / "b.png", (96, 96), COCO17))
+    assert (first != other).any()
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_the_command_refuses_unknown_faults(tmp_path, capsys, arguments, said):
     assert said in capsys.readouterr().err
 
 
-def test_the_command_says_what_camera_it_was(tmp_path, capsys):
+def test_the_command_looks_through_the_camera_and_says_so(tmp_path, capsys, monkeypatch):
     Image.fromarray(textured()).save(tmp_path / "a.png")
     person = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [20, 20, 50, 60], "area": 3000, "iscrowd": 0,
               "num_keypoints": 17, "keypoints": [v for n in range(17) for v in (25 + 2 * n, 25 + 3 * n, 2)]}  # fmt: skip
@@ -131,8 +137,11 @@ def test_the_command_says_what_camera_it_was(tmp_path, capsys):
     (tmp_path / "labels.json").write_text(json.dumps(labels))
     out = tmp_path / "out"
     arguments = ["--data", str(tmp_path / "labels.json"), "--photos", str(tmp_path), "--camera", "dark", "--out", str(out)]
+    read = []
+    monkeypatch.setattr(Camera, "__call__", lambda camera, sample: read.append(camera) or textured())
     assert run(["evaluate", "nano", *arguments]) == 0
     assert "camera: dark at 0.5" in capsys.readouterr().out
+    assert set(read) == {Camera("dark", 0.5)}
     facts = json.loads((out / "nano.json").read_text())
     assert facts["camera"] == {"fault": "dark", "strength": 0.5}
     assert "--camera dark --strength 0.5" in facts["command"]

@@ -276,6 +276,7 @@ def test_a_whole_very_long_picture_shrinks():
     image[:, 20_000:] = 200
     warped = warp(image, letterbox((40_000, 20), (64, 64)), (64, 64))
     assert warped.shape == (64, 64, 3)
+    assert warped[32, 31].max() < 20 and warped[32, 33].min() > 150 and warped[20].max() == 0
 
 
 @pytest.mark.parametrize("scale", (1.5, 0.7, 0.4, 0.2))

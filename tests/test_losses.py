@@ -329,6 +329,29 @@ def test_joint_weights_go_by_name():
     assert Criterion({"offset": 1}, PAIR, joint_weights={"a": 2})(maps, targets)[0].item() == pytest.approx(4 / 6)
 
 
+MAPS_BY_LOSS = {
+    "heatmap": ("heatmap",), "regression": ("regression",), "distillation": ("teacher_heatmap", "teacher_offset"),
+    "imitation": ("imitation_heatmap",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", MAPS_BY_LOSS)
+def test_joint_weights_hold_in_every_loss_of_maps(loss):
+    """Joint a is wrong and b right: of weights 3 and 1 three quarters of the weight are wrong, not a half."""
+    shape = {"heatmap": (1, 2, 1, 4), "regression": (1, 2, 2, 1, 4), "offset": (1, 2, 2, 1, 4)}
+    targets = {}
+    for name in MAPS_BY_LOSS[loss]:
+        targets[name] = torch.ones(shape[name.rpartition("_")[2]])
+        targets[f"{name}_weight"] = torch.ones(1, 2, 1, 4)
+    maps = {name: torch.ones(shape[name]) for name in shape}
+    for name in maps:
+        maps[name][:, 0] = 0.5
+    plain, weighted = (
+        Criterion({loss: 1}, PAIR, joint_weights=weights)(maps, targets)[0].item() for weights in ({}, {"a": 3})
+    )
+    assert weighted / plain == pytest.approx((3 / 4) / (1 / 2), rel=1e-3)
+
+
 def test_k_emphasises_peaks():
     """A missed peak of 1 against a false alarm of 1: with k the first one costs k + 1 times as much."""
     targets = {"center": grid([1, 0]), "center_weight": torch.ones(1, 1, 1, 2)}
@@ -391,6 +414,19 @@ def test_imitation_by_hand():
     assert Criterion({"imitation": 1}, PAIR)(maps, targets)[0].item() == 0
     maps["heatmap"][0, 0, 0, 3] = 0.5  # a false alarm in a cell where the teacher sees nothing
     assert Criterion({"imitation": 1}, PAIR, k=2)(maps, targets)[0].item() == pytest.approx(0.25 / 1.01, rel=0.01)
+
+
+def test_a_teacher_is_heard_where_its_weight_says():
+    """A false alarm of .5 costs .25 over the mass where the teacher is heard, and nothing where it is not."""
+    heatmap = grid([0, 0.5, 0, 0]).repeat(1, 2, 1, 1)
+    maps = {"heatmap": heatmap.clone()}
+    maps["heatmap"][0, 0, 0, 3] = 0.5
+    heard = torch.ones(1, 2, 1, 4)
+    for weight in (1.0, 0.0):
+        heard[0, 0, 0, 3] = weight
+        loss = Criterion({"imitation": 1}, PAIR)(maps, {"imitation_heatmap": heatmap, "imitation_weight": heard})[0].item()
+        assert (loss > 0.1) == (weight > 0)
+    assert loss == 0
 
 
 # --- the sum with learned weights ----------------------------------------------------------------------------------

@@ -49,6 +49,21 @@ def test_the_first_step_by_hand():
     assert torch.allclose(vector, expected_vector, atol=1e-5)
 
 
+def test_the_second_step_has_nesterovs_momentum():
+    dense, _ = parameters()
+    optimizer = Muon([{"params": [dense], "lr": 0.1, "weight_decay": 0.0, "muon": True}])
+    first = dense.grad.clone()
+    optimizer.step()
+    before, second = dense.detach().clone(), torch.randn(dense.shape, generator=torch.Generator().manual_seed(3))
+    dense.grad = second.clone()
+    optimizer.step()
+    momentum = 0.95 * (0.05 * first) + 0.05 * second
+    ahead = 0.05 * second + 0.95 * momentum
+    expected = before - 0.2 * 0.1 * 6**0.5 * orthogonal(ahead.flatten(1)).float().view_as(dense)
+    assert torch.allclose(dense, expected, atol=3e-3)
+    assert not torch.allclose(dense, before - 0.2 * 0.1 * 6**0.5 * orthogonal(second.flatten(1)).view_as(dense), atol=6e-3)
+
+
 def test_updates_are_as_large_as_adamw_s():
     generator = torch.Generator().manual_seed(2)
     dense = nn.Parameter(torch.zeros(96, 48, 1, 1))

@@ -111,6 +111,17 @@ def test_stop_and_resume_equals_the_straight_run_bit_for_bit(task, first_model, 
     assert facts[0] == facts[1]
 
 
+def test_long_epochs_are_saved_in_between(task, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(loop.Run, "save", lambda run, meter=None: saved.append(run.step))
+    train(read_recipe(task, ["validation.path="]), tmp_path / "seldom")
+    seldom, saved[:] = list(saved), []
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    train(read_recipe(task, ["validation.path="]), tmp_path / "often")
+    assert set(seldom) == {3, 6}
+    assert set(saved) == {1, 2, 3, 4, 5, 6}
+
+
 def test_what_goes_wrong_while_validating_loses_no_step(task, tmp_path, monkeypatch):
     recipe = read_recipe(task, ["validation.every=2"])
     train(recipe, tmp_path / "straight")
@@ -326,6 +337,18 @@ def test_averaged_weights_by_hand():
 )  # fmt: skip
 def test_learning_rate_by_hand(step, factor):
     assert lr_factor(TrainRules(warmup=4, final_lr=0.1), step, 20) == pytest.approx(factor)
+
+
+def test_steps_are_taken_at_the_rate_of_the_schedule(task):
+    run = build(task, "train.warmup=2", "train.lr=0.01")
+    batch = one_batch(run)
+    seen = []
+    for step in range(run.total):
+        run.step = step
+        run._train_step(batch)
+        seen.append({group["lr"] for group in run.optimizer.param_groups})
+    assert seen == [{0.01 * lr_factor(run.recipe.train, step, run.total)} for step in range(run.total)]
+    assert seen[0] != seen[1] != seen[-1]
 
 
 def test_warm_up_takes_at_most_a_quarter_of_a_short_run():

@@ -97,8 +97,8 @@ def _raise(error):
 def test_ctrl_c_while_the_files_are_finished_lets_them_be_finished():
     class SlowlyFinished(FakeSink):
         def finish(self):
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
             super().finish()
 
     source, sink = FakeSource([_frame(i) for i in range(3)]), SlowlyFinished()
@@ -127,10 +127,10 @@ def test_the_reader_runs_ahead_of_the_network_but_not_far():
     ahead = []
 
     def wait_for_the_reader():
-        deadline = threading.Event()
-        while source.taken < 1 + pipeline.QUEUE and not deadline.wait(0.01):
-            pass
-        deadline.wait(0.1)
+        deadline = time.monotonic() + LONG
+        while source.taken < pipeline.QUEUE + 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)  # in which it must not go on
         ahead.append(source.taken)
 
     run_video(source, FakeTrack(at={0: wait_for_the_reader}), [FakeSink()])
