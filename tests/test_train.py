@@ -348,7 +348,7 @@ def test_steps_are_taken_at_the_rate_of_the_schedule(task):
         run._train_step(batch)
         seen.append({group["lr"] for group in run.optimizer.param_groups})
     assert seen == [{0.01 * lr_factor(run.recipe.train, step, run.total)} for step in range(run.total)]
-    assert seen[0] != seen[1] != seen[-1]
+    assert len({*map(tuple, seen)}) > 3
 
 
 def test_warm_up_takes_at_most_a_quarter_of_a_short_run():
