@@ -66,7 +66,8 @@ def main() -> None:
     spec = replace(
         spec, name=asked.name, version=asked.version, **thresholds, provenance={
             "licence": "Apache-2.0",
-            "data": "COCO 2017 (8,374 cut-outs around people; photos: Flickr terms; keypoints: CC BY 4.0), Leeds Sports Pose Extended (6,392)",
+            "data": "COCO 2017 (8,374 cut-outs around people; photos: Flickr terms; keypoints: CC BY 4.0), "
+            "Leeds Sports Pose Extended (6,392)",
             "start": asked.start,
             "teachers": asked.teachers,
             "recipes": asked.recipes or f"recipes/{asked.name}.toml",
