@@ -23,10 +23,11 @@ WIDTH, HEIGHT = 48, 64
 PAIRED = Skeleton("paired", COLOURS.joints, flip_pairs=(("left_green", "right_blue"),))
 
 
-def write_graph(path, kind="heatmap", *, pixels=False, batch="B", size=(HEIGHT, WIDTH)):
+def write_graph(path, kind="heatmap", *, pixels=False, batch="B", size=(HEIGHT, WIDTH), exact=False):
     """A graph that finds the colours red, green and blue: maps of stride 4, or rows and columns of a pixel.
 
     pixels: its input is (B, H, W, 3) uint8 and it normalises by itself, else (B, 3, H, W) float by ImageNet's rules.
+    exact: cell c stands for the place 4 c, where teachers have it, not for the middle of pixel 4 c.
     """
     height, width = size
     nodes, constants = [], {"full": np.float32(255)}
@@ -46,6 +47,7 @@ def write_graph(path, kind="heatmap", *, pixels=False, batch="B", size=(HEIGHT, 
     nodes.append(helper.make_node("Div", ["planes", "full"], ["share"]))
     if kind == "heatmap":  # cell c is the mean of 5 pixels around pixel 4 c
         pool = {"kernel_shape": [5, 5], "strides": [4, 4], "pads": [2, 2, 2, 2]}
+        pool |= {"kernel_shape": [4, 4], "pads": [2, 2, 1, 1]} if exact else {}
         nodes.append(helper.make_node("AveragePool", ["share"], ["maps"], **pool))
         given = {"maps": [batch, 3, height // 4, width // 4]}
     elif kind == "simcc":
@@ -137,6 +139,24 @@ def test_joints_come_back_in_photo_pixels(tmp_path, name, degrees, flip):
     assert np.abs(xy - MIDDLES).max() < 8 + 2 * pixel
     assert (score > 0.3).all() and (score <= 1).all()
     assert np.array_equal(xy[0], xy[2])
+
+
+SOFT = np.zeros((160, 200, 3), np.uint8)
+"""The same places as hills of light, which have one top: a joint can be found to a part of a cell."""
+for _k, (_x, _y) in enumerate(MIDDLES):
+    _rows, _columns = np.indices(SOFT.shape[:2]) + 0.5
+    SOFT[..., _k] = np.rint(250 * np.exp(-((_columns - _x) ** 2 + (_rows - _y) ** 2) / (2 * 14**2)))
+
+
+@pytest.mark.parametrize("flip", [False, True], ids=["", "flip"])
+@pytest.mark.parametrize("degrees", [0.0, 37.0, 180.0])
+def test_a_heatmap_says_where_in_a_cell_a_joint_is(tmp_path, degrees, flip):
+    """A cell is 10 to 13 px of the photo here: half of one, or a mirror that is one off, would be noticed."""
+    teacher = load_teacher(write_graph(tmp_path / "colours.onnx", exact=True), skeleton=COLOURS, flip=flip)
+    to_input = person_map(BOX, teacher.input_size, degrees=degrees)
+    xy, _ = teacher.look([SOFT], [to_input])
+    assert np.abs(xy[0] - MIDDLES).max() < 1.5
+    assert np.abs((xy[0] - MIDDLES).mean(axis=0)).max() < 1.0
 
 
 def test_the_mirror_looks_for_the_other_side(tmp_path):
