@@ -156,8 +156,7 @@ class Augmentation:
 
 PROBABILITIES = (
     "flip", "rotate", "upside_down", "half_body", "other_target", "colour", "grey", "blur", "cutout", "drop_joints",
-    "paste_parts", "paste_people", "shine_through", "camera", "whole_photo", "second_look",
-    "background",
+    "paste_parts", "paste_people", "shine_through", "camera", "whole_photo", "second_look", "background",
 )  # fmt: skip
 """The fields of Augmentation that are probabilities."""
 

@@ -111,7 +111,7 @@ def make_example(
     rng = np.random.default_rng([seed, epoch, position])
     sample = parts[part].samples[index]
     several = rules.paste_parts > 0 and rules.paste_choices > 1
-    clean = replace(rules, camera=0.0)
+    clean = replace(rules, camera=0.0) if rules.camera > 0 else rules
     picture, moved = (augment_choices if several else augment)(
         photos(sample), sample, size_wh=codec.input_size, rules=clean, rng=rng, bank=bank, others=others
     )

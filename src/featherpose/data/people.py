@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from featherpose.data.sample import OCCLUDED, UNLABELLED, Sample, move_sample
+from featherpose.data.sample import OCCLUDED, PER_PERSON, PERHAPS, UNLABELLED, Sample, move_sample, with_people
 from featherpose.geometry import (
     box_of_points,
     compose,
@@ -192,25 +192,14 @@ def _seen(source: Sample, matrix: np.ndarray, size_wh: tuple[int, int], alpha: n
     rows, columns = (np.flatnonzero((alpha > 0.5).any(axis=axis)) for axis in (1, 0))
     low, high = np.array([columns[0], rows[0]]), np.array([columns[-1], rows[-1]]) + 1
     boxes = moved.box_xyxy.copy()
-    hidden = [moved.box_xyxy[~known]] + ([] if moved.ignore_xyxy is None else [moved.ignore_xyxy])
-    hidden = np.concatenate(hidden)
+    hidden = np.concatenate([moved.box_xyxy[~known], *([] if moved.ignore_xyxy is None else [moved.ignore_xyxy])])
     hidden = np.concatenate([np.maximum(hidden[:, :2], low), np.minimum(hidden[:, 2:], high)], axis=1)
     hidden = hidden[(hidden[:, 2:] > hidden[:, :2]).all(axis=1)]
     for person in stay:  # what the piece shows of them, and their joints in any case
         joints = box_of_points(moved.xy[person])
         boxes[person, :2] = np.minimum(np.maximum(boxes[person, :2], low), joints[:2])
         boxes[person, 2:] = np.maximum(np.minimum(boxes[person, 2:], high), joints[2:])
-    return _taken(replace(moved, box_xyxy=boxes, ignore_xyxy=hidden.astype(np.float32), target=-1), stay)
-
-
-PER_PERSON = ("xy", "visibility", "box_xyxy", "area")
-PERHAPS = {"annotation_id": -1, "head_size": np.nan, "weight": 1.0, "teacher_xy": np.nan, "teacher_score": 0.0}
-"""Values per person that a sample may lack, and what stands for them."""
-
-
-def _taken(sample: Sample, people: np.ndarray) -> Sample:
-    values = {name: getattr(sample, name) for name in (*PER_PERSON, *PERHAPS)}
-    return replace(sample, **{name: None if v is None else v[people] for name, v in values.items()})
+    return with_people(replace(moved, box_xyxy=boxes, ignore_xyxy=hidden.astype(np.float32)), stay)
 
 
 def _joined(first: Sample, second: Sample) -> Sample:

@@ -106,11 +106,20 @@ def sample_of_nobody(photo: Path, size_wh: tuple[int, int], skeleton: Skeleton) 
     )  # fmt: skip
 
 
+PER_PERSON = ("xy", "visibility", "box_xyxy", "area")
+PERHAPS = {"annotation_id": -1, "head_size": np.nan, "weight": 1.0, "teacher_xy": np.nan, "teacher_score": 0.0}
+"""Values per person that a sample may lack, and what stands for them."""
+
+
+def with_people(sample: Sample, people: np.ndarray | slice) -> Sample:
+    """The same photo with these people alone in its labels, without a target; ignored regions stay."""
+    values = {name: getattr(sample, name) for name in (*PER_PERSON, *PERHAPS)}
+    return replace(sample, target=-1, **{name: None if v is None else v[people] for name, v in values.items()})
+
+
 def without_people(sample: Sample) -> Sample:
     """The same photo with no people in its labels; ignored regions stay."""
-    names = ("xy", "visibility", "box_xyxy", "area", "annotation_id", "head_size", "weight", "teacher_xy", "teacher_score")
-    values = {name: getattr(sample, name) for name in names}
-    return replace(sample, target=-1, **{name: None if v is None else v[:0] for name, v in values.items()})
+    return with_people(sample, slice(0))
 
 
 def move_sample(sample: Sample, matrix: np.ndarray, size_wh: tuple[int, int], *, flipped: bool = False) -> Sample:

@@ -283,8 +283,9 @@ class Tracker:
         ]
         if mine is not None:  # somebody is known to be another only while the target is seen beside them
             rest = [i for i, pose in enumerate(poses) if i not in taken and i != mine and self._is_somebody(pose)]
-            near = alike([poses[mine], *(poses[i] for i in rest)])[0, 1:] >= self.lock.apart
-            others += [begin(poses[i], self._time, learned[i]) for i, same in zip(rest, near, strict=True) if not same]
+            if rest:
+                near = alike([poses[mine], *(poses[i] for i in rest)])[0, 1:] >= self.lock.apart
+                others += [begin(poses[i], self._time, learned[i]) for i, same in zip(rest, near, strict=True) if not same]
         others = [track for track in others if self._time - track.seen_at <= self.lock.others]
         self._others = sorted(others, key=lambda track: -track.seen_at)[: 2 * self.lock.people]
         self._clothes = None if mine is None else learned[mine]

@@ -240,7 +240,8 @@ class Run:
 
         network: chooses where there are several ways of pasting.
         """
-        tensors = {name: _sent(value, self.process.device) for name, value in batch.items() if name != "taught"}
+        unused = ("taught",) if self.teacher is not None else ("taught", "clean")
+        tensors = {name: _sent(value, self.process.device) for name, value in batch.items() if name not in unused}
         image, clean = tensors.pop("image"), tensors.pop("clean", None)
         if image.dim() == 5:
             bf16 = self.recipe.train.amp == "bf16"
