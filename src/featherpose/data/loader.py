@@ -6,6 +6,7 @@ in between change nothing.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import numpy as np
 
 from featherpose.data.augment import Augmentation, augment, augment_choices, through_camera
 from featherpose.data.balance import balanced_weights, draw_weighted, group_poses
+from featherpose.data.crew import Crew
 from featherpose.data.limbs import LimbBank, build_bank
 from featherpose.data.people import Others
 from featherpose.data.sample import Sample
@@ -35,6 +37,17 @@ class Photos:
     limit: int = KEEP_BYTES
     _kept: dict = field(default_factory=dict, repr=False)
     _bytes: int = 0
+
+    def read_all(self, samples: list[Sample], threads: int) -> None:
+        """Reads what will be kept, in threads; photos that cannot be read are left for whoever wants them."""
+
+        def read(sample: Sample) -> None:
+            if self.keep and self._bytes < self.limit:
+                with contextlib.suppress(OSError, ValueError):
+                    self(sample)
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(read, samples))
 
     def __call__(self, sample: Sample) -> np.ndarray:
         """(H, W, 3) uint8 RGB. ValueError when the file's size is not the labels': joints would be elsewhere."""
@@ -169,11 +182,12 @@ class Loader:
 
     rank, world: of every `world` x `batch` samples each process takes its own stretch, so that together they see what
     one process with the large batch would; a last short batch is left out. workers: threads; 0 prepares each batch when
-    it is asked for.
+    it is asked for. processes: forked processes in place of threads, whose batches are arrays in shared memory that are
+    written over after `crew.HELD` more.
     """
 
     def __init__(self, parts: list[Part], codec, rules: Augmentation, *, batch: int, seed: int,
-                 photos: Photos | None = None, workers: int = 1, ahead: int = 3,
+                 photos: Photos | None = None, workers: int = 1, ahead: int = 3, processes: int = 0,
                  rank: int = 0, world: int = 1):  # fmt: skip
         self.parts, self.codec, self.rules = parts, codec, rules
         self.batch, self.seed, self.workers, self.ahead = batch, seed, workers, ahead
@@ -188,6 +202,7 @@ class Loader:
         everybody = [sample for part in parts for sample in part.samples]
         self.bank = build_bank(everybody, self.photos, seed=seed) if rules.paste_parts > 0 else None
         self.others = Others(everybody, self.photos)
+        self.processes, self._crew, self._order = processes, None, (-1, np.zeros((0, 2), np.int64))
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -197,20 +212,47 @@ class Loader:
         """The batches of an epoch from number `start` on."""
         order = epoch_order(self.parts, seed=self.seed, epoch=epoch)
         numbers = range(start, len(order) // (self.batch * self.world))
+        if self.processes:
+            yield from self.crew().batches(epoch, [self._first(number) for number in numbers])
+            return
         if self.workers == 0:
             for number in numbers:
                 yield self._batch(order, epoch, number)
             return
         yield from self._ahead(order, epoch, numbers)
 
+    def crew(self) -> Crew:
+        """The processes, begun at the first call: before that, `photos` should be read, or each reads them for itself."""
+        if self._crew is None:
+            self._crew = Crew(self._example, self.batch, self.processes)
+        return self._crew
+
+    def close(self) -> None:
+        """Ends the processes, if there are any."""
+        if self._crew is not None:
+            self._crew.close()
+            self._crew = None
+
+    def _first(self, number: int) -> int:
+        """The position in an epoch's order of the first example of this process' batch."""
+        return (number * self.world + self.rank) * self.batch
+
+    def _example(self, epoch: int, position: int) -> dict[str, np.ndarray]:
+        """The example at a position of an epoch's order, which is remembered."""
+        if self._order[0] != epoch:
+            self._order = (epoch, epoch_order(self.parts, seed=self.seed, epoch=epoch))
+        return self._make(self._order[1], epoch, position)
+
+    def _make(self, order: np.ndarray, epoch: int, position: int) -> dict[str, np.ndarray]:
+        part, index = (int(v) for v in order[position])
+        return make_example(
+            self.parts, self.photos, self.codec, self.rules, part=part, index=index, seed=self.seed, epoch=epoch,
+            position=position, bank=self.bank, others=self.others,
+        )  # fmt: skip
+
     def _batch(self, order: np.ndarray, epoch: int, number: int) -> dict[str, np.ndarray]:
-        first = (number * self.world + self.rank) * self.batch
-        return collate([
-            make_example(self.parts, self.photos, self.codec, self.rules, part=int(part), index=int(index),
-                         seed=self.seed, epoch=epoch, position=first + i, bank=self.bank,
-                         others=self.others)
-            for i, (part, index) in enumerate(order[first : first + self.batch])
-        ])  # fmt: skip
+        first = self._first(number)
+        return collate([self._make(order, epoch, first + i) for i in range(self.batch)])
 
     def _ahead(self, order: np.ndarray, epoch: int, numbers: range) -> Iterator[dict[str, np.ndarray]]:
         """Batches in order, up to `ahead` of them prepared in advance; an error in a thread is raised here."""

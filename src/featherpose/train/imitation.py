@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from featherpose.codecs import build_codec
-from featherpose.data.teacher.top_down import HeatmapTeacher
+from featherpose.data.teacher.on_device import heatmap_network
+from featherpose.data.teacher.top_down import DEVIATION, MEAN, HeatmapTeacher
 from featherpose.evaluation import CROP_MARGIN
 from featherpose.losses import IMITATED
 from featherpose.models.layers import fold_batch_norms
@@ -193,8 +194,17 @@ class GraphTeacher:
     def __init__(
         self, path: str, skeleton: Skeleton, codec: dict, input_size: tuple[int, int], device: torch.device, amp: str
     ) -> None:
-        """See `make_teacher`."""
-        self.graph = HeatmapTeacher(path, skeleton=skeleton, threads=1, flip=False, bf16=amp == "bf16")
+        """See `make_teacher`. On a GPU an .xml runs there, in bfloat16 with amp; an .onnx stays on the CPU, which is slow."""
+        self.network = None
+        if device.type == "cuda" and Path(path).suffix.lower() == ".xml":
+            network = heatmap_network(path).to(device, memory_format=torch.channels_last)
+            self.size_hw = network.input_size[::-1]
+            self.dtype = torch.bfloat16 if amp == "bf16" else torch.float32
+            self.network = network.to(self.dtype)
+            facts = torch.from_numpy(np.stack([MEAN, DEVIATION]))[:, None, :, None, None].to(device)
+            self.mean, self.deviation = facts
+        else:
+            self.graph = HeatmapTeacher(path, skeleton=skeleton, threads=1, flip=False, bf16=amp == "bf16")
         own = build_codec(codec, input_size, len(skeleton))
         self.sigma = _usual_sigma(own, own.grid)
 
@@ -206,16 +216,24 @@ class GraphTeacher:
         there is none. The weight is 1 around the target's box, but 0 where somebody else's joint of the kind is
         labelled, and everywhere where the teacher seems to look at somebody else.
         """
-        width, height = self.graph.input_size
-        pictures = image.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-        maps = self.graph.maps(np.stack([cv2.resize(picture, (width, height)) for picture in pictures]))
-        heatmap = self._on_grid(torch.from_numpy(maps).to(image.device), targets["heatmap"].shape[-2:])
+        heatmap = self._on_grid(self._maps(image), targets["heatmap"].shape[-2:])
         weight = self._weight(heatmap, targets)
         return {"imitation_heatmap": heatmap, "imitation_weight": weight}
 
+    def _maps(self, image: Tensor) -> Tensor:
+        """The teacher's own maps (B, K, h, w), float32."""
+        if self.network is not None:
+            shown = functional.interpolate(image, self.size_hw, mode="bilinear")
+            shown = ((shown - self.mean) / self.deviation).to(self.dtype, memory_format=torch.channels_last)
+            return self.network(shown).float()
+        width, height = self.graph.input_size
+        pictures = image.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+        maps = self.graph.maps(np.stack([cv2.resize(picture, (width, height)) for picture in pictures]))
+        return torch.from_numpy(maps).to(image.device)
+
     def _on_grid(self, maps: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """A teacher's maps at the middles of our cells, its hills as wide as our curves and as high as they were."""
-        down, across = (_middles(n, m).to(maps) for n, m in zip(grid_hw, maps.shape[-2:], strict=True))
+        down, across = (_middles(n, m, maps.device) for n, m in zip(grid_hw, maps.shape[-2:], strict=True))
         seen = (down @ maps @ across.T).clamp(0, 1)
         theirs = THEIR_SIGMA * math.sqrt(grid_hw[0] / maps.shape[-2] * grid_hw[1] / maps.shape[-1])  # cells of ours
         return _as_wide(seen, max(theirs, self.sigma), self.sigma)
@@ -240,10 +258,10 @@ class GraphTeacher:
         return (around[:, None] & ~others & looks[:, None, None, None]).float()
 
 
-def _middles(cells: int, others: int) -> Tensor:
+def _middles(cells: int, others: int, device: torch.device) -> Tensor:
     """(cells, others) float32: what the middles of a row of cells are between the values of another row.
 
     Value j of the other row stands for the place j / others, as top-down teachers have it (data/teacher/top_down.py).
     """
-    place = ((torch.arange(cells) + 0.5) * others / cells)[:, None]
-    return (1 - (place.clamp(0, others - 1) - torch.arange(others)).abs()).clamp_min(0)
+    place = ((torch.arange(cells, device=device) + 0.5) * others / cells)[:, None]
+    return (1 - (place.clamp(0, others - 1) - torch.arange(others, device=device)).abs()).clamp_min(0)

@@ -34,6 +34,7 @@ from featherpose.train.imitation import GraphTeacher, NetworkTeacher, make_teach
 from featherpose.train.initial import initial_network, initial_thresholds
 from featherpose.train.meter import Meter
 from featherpose.train.optimizer import lr_factor, make_optimizer
+from featherpose.train.sender import Sender
 from featherpose.train.validate import picture, validate
 
 LOG_EVERY = 50
@@ -134,7 +135,6 @@ class Run:
             recipe.losses, self.skeleton, vote_radius=codec.vote_radius, softening=codec.softening,
             center_softening=codec.center_softening, **recipe.loss
         )  # fmt: skip
-        self.criterion.to(process.device)
         self.photos = Photos(keep=recipe.train.keep_photos)
         self.problems: dict[str, int] = {}
         self.parts = [
@@ -146,7 +146,14 @@ class Run:
         self.loaders = [self._loader(number) for number in range(len(recipe.stage))]
         self.total = sum(s.epochs * len(loader) for s, loader in zip(recipe.stage, self.loaders, strict=True))
         self.epochs = sum(s.epochs for s in recipe.stage)
+        if recipe.train.processes:  # forked before anything is on a GPU
+            everybody = [sample for part in self.parts for sample in part.samples]
+            self.photos.read_all(everybody, threads=recipe.train.processes)
+            for loader in self.loaders:
+                loader.crew()
 
+        self.criterion.to(process.device)
+        self.sender = Sender(process.device)
         self.teacher = self._teacher()
         self.thresholds = initial_thresholds(recipe.model.init, self.skeleton)
         init = "" if resume else recipe.model.init  # the checkpoint has all weights
@@ -164,6 +171,10 @@ class Run:
         norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d)]
         self.momentum = {norm: norm.momentum for norm in norms}
         self.shared = distributed.share(Learner(self.network, self.criterion, recipe.train.amp), process)
+        if recipe.train.compile:
+            self.shared = torch.compile(self.shared, dynamic=False)
+            if self.teacher is not None and self.teacher.network is not None:
+                self.teacher.network = torch.compile(self.teacher.network, dynamic=False)
         self.average = EMA(self.network, recipe.train.ema) if recipe.train.ema else None
         self.optimizer = make_optimizer(
             self.network, recipe.train, initialised=bool(recipe.model.init), criterion=self.criterion
@@ -241,7 +252,7 @@ class Run:
         network: chooses where there are several ways of pasting.
         """
         unused = ("taught",) if self.teacher is not None else ("taught", "clean")
-        tensors = {name: _sent(value, self.process.device) for name, value in batch.items() if name not in unused}
+        tensors = self.sender({name: value for name, value in batch.items() if name not in unused})
         image, clean = tensors.pop("image"), tensors.pop("clean", None)
         if image.dim() == 5:
             bf16 = self.recipe.train.amp == "bf16"
@@ -259,7 +270,7 @@ class Run:
         """
         if len(asked) == len(image):
             return self.teacher(image, targets)
-        numbers = _sent(asked, self.process.device)
+        numbers = self.sender({"asked": asked})["asked"]
         if len(asked) == 0:
             return {"imitation_asked": numbers}
         shown = image[numbers].contiguous(memory_format=torch.channels_last)
@@ -271,7 +282,7 @@ class Run:
         codec = build_codec(self.recipe.model.codec, stage.input_size, len(self.skeleton))
         return Loader(
             self.parts, codec, self.recipe.augmentation(stage), batch=stage.batch, seed=train.seed, photos=self.photos,
-            workers=train.workers, rank=self.process.rank, world=self.process.world,
+            workers=train.workers, processes=train.processes, rank=self.process.rank, world=self.process.world,
         )  # fmt: skip
 
     def _teacher(self) -> NetworkTeacher | GraphTeacher | None:
@@ -358,6 +369,9 @@ class Run:
             if self.journal is not None:
                 self.journal.close(quietly=True)
             raise
+        finally:
+            for loader in self.loaders:
+                loader.close()
         if self.journal is not None:
             self.journal.close()
         return self.folder / MODEL
@@ -368,6 +382,8 @@ class Run:
             number = self._stage_of(self.epoch)
             meter = Meter(self.recipe.stage[number].batch * self.process.world, self.meter_state)
             self.meter_state = None
+            if self.recipe.train.processes:
+                self.sender.pin(self.loaders[number].crew())
             batches = self.loaders[number].epoch(self.epoch, start=self.batch)
             try:
                 for batch in batches:
@@ -429,7 +445,8 @@ class Run:
             module.eval()
         for norm, own in self.momentum.items():
             # The statistics begin at 0 and 1; with the final momentum short runs would still be validated with those.
-            norm.momentum = max(own, 2 / (2 + self.step))
+            # Compiled code would be compiled anew for each.
+            norm.momentum = own if rules.compile else max(own, 2 / (2 + self.step))
         factor = lr_factor(rules, self.step, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
@@ -484,8 +501,3 @@ def _readable(sample: Sample, photos: Photos) -> bool:
         return False
     return True
 
-
-def _sent(value: np.ndarray, device: torch.device) -> torch.Tensor:
-    """An array on the device; to CUDA through pinned memory, so that the copy runs beside the previous step."""
-    tensor = torch.from_numpy(value)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
