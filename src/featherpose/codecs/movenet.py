@@ -185,6 +185,54 @@ class MoveNetCodec:
         self._fill_offset(maps["offset"], maps["offset_weight"], joint, points, trust[person, joint])
         return maps
 
+    def outline(
+        self, xy: np.ndarray, visibility: np.ndarray, box_xyxy: np.ndarray, ignore_xyxy: np.ndarray | None,
+        joint_weight: np.ndarray | None, *, people: int, ignored: int,
+    ) -> dict[str, np.ndarray]:  # fmt: skip
+        """What `encode` makes maps of, in small arrays of fixed shapes, for codecs/movenet_drawing.py.
+
+        Arguments as for `encode`; people, ignored: places for so many people and regions. ValueError when they are too few.
+        Returns, in cells: `people_cells` (P, K, 2), NaN for what is not labelled; `people_trust` (P, K), 0 there;
+        `people_inside` (P, K) bool; `people_sigma` (P,); `people_middle` (P, 2); `people_most` (P, K), the most that the
+        heatmap weighs in `people_region` (P, 4), x1, y1, x2, y2; `people_ignored` (I, 4); `people_unknown` (K,) bool.
+        """
+        k, visibility = self.joints, np.asarray(visibility)
+        found, regions = len(visibility), [] if ignore_xyxy is None else self._regions(np.asarray(ignore_xyxy))
+        if found > people or len(regions) > ignored:
+            raise ValueError(f"{found} people and {len(regions)} regions, places for {people} and {ignored}")
+        out = {
+            "people_cells": np.full((people, k, 2), np.nan, np.float32), "people_trust": np.zeros((people, k), np.float32),
+            "people_inside": np.zeros((people, k), bool), "people_sigma": np.ones(people, np.float32),
+            "people_middle": np.zeros((people, 2), np.float32), "people_most": np.ones((people, k), np.float32),
+            "people_region": np.zeros((people, 4), np.int16), "people_ignored": np.zeros((ignored, 4), np.int16),
+            "people_unknown": (visibility < 0).any(axis=0),
+        }  # fmt: skip
+        for number, region in enumerate(regions):
+            out["people_ignored"][number] = _corners(*region)
+        cells = np.asarray(xy, np.float64) / self.stride
+        labelled = (visibility > 0) & np.isfinite(cells).all(axis=2)
+        inside = labelled & (cells >= 0).all(axis=2) & (cells < self.grid).all(axis=2)
+        low, high = _boxes(cells, labelled)
+        most = self._most(visibility, joint_weight)
+        for person, region in zip(*self._people_regions(low, high, box_xyxy, (most < 1).any(axis=1)), strict=True):
+            out["people_region"][person] = _corners(*region)
+        out["people_most"][:found], out["people_inside"][:found] = most, inside
+        out["people_cells"][:found] = np.where(labelled[:, :, None], cells, np.nan)
+        out["people_trust"][:found] = labelled if joint_weight is None else labelled * np.asarray(joint_weight, np.float32)
+        seen = np.flatnonzero(inside.any(axis=1))
+        if len(seen):
+            sides = (high[seen] - low[seen]).max(axis=1)
+            out["people_sigma"][seen] = np.clip(self.sigma_scale * sides, *self.sigma_range)
+            out["people_middle"][seen] = self._middles(cells[seen], inside[seen])
+        return out
+
+    def _most(self, visibility: np.ndarray, joint_weight: np.ndarray | None) -> np.ndarray:
+        """(P, K) float32: the most that a joint's heatmap weighs where it may be of this person, see `_unlabelled_joints`."""
+        most = np.where(visibility == 0, np.float32(self.unlabelled_weight), np.float32(1))
+        if joint_weight is not None:
+            most = np.where(visibility > 0, np.maximum(joint_weight, self.unlabelled_weight), most).astype(np.float32)
+        return most
+
     def _teacher_maps(
         self,
         teacher_xy: np.ndarray,
@@ -271,9 +319,7 @@ class MoveNetCodec:
         """
         weight = maps["heatmap_weight"]
         weight[(visibility < 0).any(axis=0)] = 0
-        most = np.where(visibility == 0, np.float32(self.unlabelled_weight), np.float32(1))  # (P, K)
-        if joint_weight is not None:
-            most = np.where(visibility > 0, np.maximum(joint_weight, self.unlabelled_weight), most).astype(np.float32)
+        most = self._most(visibility, joint_weight)
         doubtful = most < 1
         people, regions = self._people_regions(low, high, box_xyxy, doubtful.any(axis=1))
         for person, (rows, columns) in zip(people, regions, strict=True):
@@ -543,6 +589,11 @@ def _boxes(points: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Low and high corners (P, 2) of the boxes around the known ones of (P, K, 2) points; inf and -inf for none."""
     known = known[:, :, None]
     return points.min(axis=1, initial=np.inf, where=known), points.max(axis=1, initial=-np.inf, where=known)
+
+
+def _corners(rows: slice, columns: slice) -> tuple[int, int, int, int]:
+    """x1, y1, x2, y2 of a region."""
+    return columns.start, rows.start, columns.stop, rows.stop
 
 
 @lru_cache(maxsize=8)

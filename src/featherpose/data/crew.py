@@ -21,6 +21,8 @@ PIECE = 16
 """Examples that one process prepares at a time."""
 POLL_SECONDS = 1.0
 """How often a process looks whether the other side still lives."""
+BEHIND = 5
+"""How much nicer the processes are than the one that drives the GPU, which waits for nobody."""
 HELD = 2
 """Batches that stay as they are after they were handed out, the last one among them."""
 
@@ -74,6 +76,7 @@ class Crew:
     def _work(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other side tells when to stop
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.nice(BEHIND)
         parent = os.getppid()
         while os.getppid() == parent:
             try:

@@ -113,12 +113,13 @@ def epoch_order(parts: list[Part], *, seed: int, epoch: int) -> np.ndarray:
 
 def make_example(
     parts: list[Part], photos: Photos, codec, rules: Augmentation, *, part: int, index: int, seed: int, epoch: int,
-    position: int, bank: LimbBank | None = None, others: Others | None = None,
+    position: int, bank: LimbBank | None = None, others: Others | None = None, places: dict[str, int] | None = None,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """One training example: `image` (H, W, 3) uint8, the codec's target maps, whom it was cut around (`_target`)
     and whether a teacher is asked about it (`taught`, bool).
 
     With a `camera`, `clean` is the image without its fault, which is what a teacher is shown.
+    places: `people` and `ignored` of the codec's outline, which then is there in place of the maps.
     With several `paste_choices` the image is (N, H, W, 3), the ways of pasting to choose from (train/hardest.py).
     """
     rng = np.random.default_rng([seed, epoch, position])
@@ -128,20 +129,13 @@ def make_example(
     picture, moved = (augment_choices if several else augment)(
         photos(sample), sample, size_wh=codec.input_size, rules=clean, rng=rng, bank=bank, others=others
     )
+    labels = moved.xy, moved.visibility, moved.box_xyxy, moved.ignore_xyxy, moved.weight
     return {
         "image": through_camera(picture, rules, rng),
         **({"clean": picture} if rules.camera > 0 else {}),
         "taught": np.bool_(parts[part].taught),
         **_target(sample, moved, codec),
-        **codec.encode(
-            moved.xy,
-            moved.visibility,
-            moved.box_xyxy,
-            moved.ignore_xyxy,
-            joint_weight=moved.weight,
-            teacher_xy=moved.teacher_xy,
-            teacher_score=moved.teacher_score,
-        ),
+        **(codec.outline(*labels, **places) if places else codec.encode(*labels, moved.teacher_xy, moved.teacher_score)),
     }
 
 
@@ -183,11 +177,11 @@ class Loader:
     rank, world: of every `world` x `batch` samples each process takes its own stretch, so that together they see what
     one process with the large batch would; a last short batch is left out. workers: threads; 0 prepares each batch when
     it is asked for. processes: forked processes in place of threads, whose batches are arrays in shared memory that are
-    written over after `crew.HELD` more.
+    written over after `crew.HELD` more. outlines: the codec's outlines in place of its maps.
     """
 
     def __init__(self, parts: list[Part], codec, rules: Augmentation, *, batch: int, seed: int,
-                 photos: Photos | None = None, workers: int = 1, ahead: int = 3, processes: int = 0,
+                 photos: Photos | None = None, workers: int = 1, ahead: int = 3, processes: int = 0, outlines: bool = False,
                  rank: int = 0, world: int = 1):  # fmt: skip
         self.parts, self.codec, self.rules = parts, codec, rules
         self.batch, self.seed, self.workers, self.ahead = batch, seed, workers, ahead
@@ -202,6 +196,7 @@ class Loader:
         everybody = [sample for part in parts for sample in part.samples]
         self.bank = build_bank(everybody, self.photos, seed=seed) if rules.paste_parts > 0 else None
         self.others = Others(everybody, self.photos)
+        self.places = self._places(everybody) if outlines else None
         self.processes, self._crew, self._order = processes, None, (-1, np.zeros((0, 2), np.int64))
 
     def __len__(self) -> int:
@@ -233,6 +228,14 @@ class Loader:
             self._crew.close()
             self._crew = None
 
+    def _places(self, samples: list[Sample]) -> dict[str, int]:
+        """How many people and ignored regions a picture can have; who is pasted in part may become an ignored region."""
+        people = max(len(s.xy) for s in samples)
+        ignored = max(0 if s.ignore_xyxy is None else len(s.ignore_xyxy) for s in samples)
+        if self.rules.paste_people > 0:
+            return {"people": 2 * people, "ignored": 2 * ignored + people}
+        return {"people": people, "ignored": ignored}
+
     def _first(self, number: int) -> int:
         """The position in an epoch's order of the first example of this process' batch."""
         return (number * self.world + self.rank) * self.batch
@@ -247,7 +250,7 @@ class Loader:
         part, index = (int(v) for v in order[position])
         return make_example(
             self.parts, self.photos, self.codec, self.rules, part=part, index=index, seed=self.seed, epoch=epoch,
-            position=position, bank=self.bank, others=self.others,
+            position=position, bank=self.bank, others=self.others, places=self.places,
         )  # fmt: skip
 
     def _batch(self, order: np.ndarray, epoch: int, number: int) -> dict[str, np.ndarray]:

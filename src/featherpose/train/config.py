@@ -152,6 +152,8 @@ class TrainRules:
     processes: int = 0
     """Processes that prepare batches in place of threads, where a GPU takes more than those give: as many as there are
     cores (Linux)."""
+    draw: str = "loader"
+    """Where target maps are made of labels: loader, or device, where processes cannot give a GPU enough."""
     compile: bool = False
     """Compiles network, losses and teacher by torch.compile: a minute or two at the start, then faster on a GPU."""
     keep_photos: bool = True
@@ -175,6 +177,7 @@ class TrainRules:
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown train.optimizer '{self.optimizer}'{did_you_mean(self.optimizer, OPTIMIZERS)}")
         require(self.norms in ("live", "folded"), "train.norms", self.norms, "'live' or 'folded'")
+        require(self.draw in ("loader", "device"), "train.draw", self.draw, "'loader' or 'device'")
         require(self.amp in ("bf16", "off"), "train.amp", self.amp, "'bf16' or 'off'")
 
 
@@ -224,6 +227,8 @@ class Recipe:
             raise ValueError("model.prune narrows a trained model, but model.init is empty: name the wider model there")
         if self.train.norms == "folded" and not self.model.init:
             raise ValueError("train.norms = 'folded' needs the statistics of a trained model, but model.init is empty")
+        if self.train.draw == "device" and self.losses.get("distillation"):
+            raise ValueError("train.draw = 'device' makes no maps of a teacher's answers: use 'loader' with losses.distillation")
         skeleton = load_skeleton(self.model.skeleton)
         self._check_losses(skeleton)
         codec = CODECS.get(self.model.codec.get("name"))

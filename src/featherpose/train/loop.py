@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from featherpose.codecs import build_codec
+from featherpose.codecs.movenet_drawing import PREFIX, MapDrawer
 from featherpose.data.augment import NO_AUGMENTATION, augment
 from featherpose.data.loader import Loader, Part, Photos
 from featherpose.data.readers import read_dataset
@@ -173,8 +174,6 @@ class Run:
         self.shared = distributed.share(Learner(self.network, self.criterion, recipe.train.amp), process)
         if recipe.train.compile:
             self.shared = torch.compile(self.shared, dynamic=False)
-            if self.teacher is not None and self.teacher.network is not None:
-                self.teacher.network = torch.compile(self.teacher.network, dynamic=False)
         self.average = EMA(self.network, recipe.train.ema) if recipe.train.ema else None
         self.optimizer = make_optimizer(
             self.network, recipe.train, initialised=bool(recipe.model.init), criterion=self.criterion
@@ -252,7 +251,11 @@ class Run:
         network: chooses where there are several ways of pasting.
         """
         unused = ("taught",) if self.teacher is not None else ("taught", "clean")
-        tensors = self.sender({name: value for name, value in batch.items() if name not in unused})
+        outlines = {name: value for name, value in batch.items() if name.startswith(PREFIX)}
+        tensors = self.sender({name: value for name, value in batch.items() if name not in (*unused, *outlines)})
+        if outlines:
+            codec = build_codec(self.recipe.model.codec, batch["image"].shape[-2:-4:-1], len(self.skeleton))
+            tensors.update(MapDrawer(codec, self.sender)(outlines))
         image, clean = tensors.pop("image"), tensors.pop("clean", None)
         if image.dim() == 5:
             bf16 = self.recipe.train.amp == "bf16"
@@ -282,7 +285,7 @@ class Run:
         codec = build_codec(self.recipe.model.codec, stage.input_size, len(self.skeleton))
         return Loader(
             self.parts, codec, self.recipe.augmentation(stage), batch=stage.batch, seed=train.seed, photos=self.photos,
-            workers=train.workers, processes=train.processes, rank=self.process.rank, world=self.process.world,
+            workers=train.workers, processes=train.processes, outlines=train.draw == "device", rank=self.process.rank, world=self.process.world,
         )  # fmt: skip
 
     def _teacher(self) -> NetworkTeacher | GraphTeacher | None:
@@ -370,6 +373,7 @@ class Run:
                 self.journal.close(quietly=True)
             raise
         finally:
+            self.sender.unpin()
             for loader in self.loaders:
                 loader.close()
         if self.journal is not None:

@@ -26,6 +26,12 @@ class Sender:
         torch.cuda.check_error(int(torch.cuda.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)))
         self._pinned.append(crew)
 
+    def unpin(self) -> None:
+        """Lets go of the memory of all crews."""
+        while self._pinned:
+            memory = np.frombuffer(self._pinned.pop().memory, np.uint8)
+            torch.cuda.check_error(int(torch.cuda.cudart().cudaHostUnregister(memory.ctypes.data)))
+
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Tensor]:
         """The arrays on the device. Returns when the copies begun HELD - 1 calls ago are over: a loader writes over those."""
         tensors = {name: torch.from_numpy(value) for name, value in batch.items()}

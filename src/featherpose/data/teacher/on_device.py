@@ -182,6 +182,10 @@ class IrNetwork(nn.Module):
             return operands, lambda x: torch.chunk(x, parts, dim=axis)
         if kind == "Reshape":
             sizes = (-1, *layer.outputs[0][1:])
+            source, number = operands[0]
+            before = self._layers[source].outputs[number]
+            if len(before) == 5 and len(sizes) == 4 and before[3:] == sizes[2:]:  # the end of a shuffle of channels
+                return operands, lambda x: x.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)  # stays channels last
             return operands, lambda x: x.reshape(sizes)
         if kind == "Transpose":
             order = tuple(int(v) for v in self._constant(layer.inputs[1][0]))
