@@ -1,5 +1,7 @@
 """Loading: the same batches whatever the number of workers, processes and stops; errors come with their path."""
 
+import contextlib
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +132,43 @@ def test_beside_a_bad_camera_stands_the_clean_picture(samples):
     faulty = (batch["image"] != batch["clean"]).any(axis=(1, 2, 3))
     assert 0 < faulty.sum() < 9
     assert "clean" not in without
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+def test_processes_give_the_same_batches(samples):
+    rules = Augmentation(paste_people=0.5, camera=0.3)
+    with contextlib.closing(loader(samples, rules=rules, processes=2)) as by_processes:
+        for epoch, start in ((0, 0), (1, 1)):
+            copies = [{n: v.copy() for n, v in batch.items()} for batch in by_processes.epoch(epoch, start=start)]
+            wanted = list(loader(samples, rules=rules).epoch(epoch, start=start))
+            assert len(copies) == 3 - start
+            for one, other in zip(copies, wanted, strict=True):
+                assert_equal([one], [other])
+
+
+def test_outlines_have_places_for_whoever_is_pasted(samples, tmp_path):
+    """Two people and a region in one photo: up to four people when another is pasted into it, and its own as regions."""
+    crowd = []
+    for number, sample in enumerate(samples):
+        path = tmp_path / f"large{number}.png"
+        Image.fromarray(np.full((120, 160, 3), 99, np.uint8)).save(path)
+        xy, box = sample.xy * 3, sample.box_xyxy * 3
+        crowd.append(
+            replace(
+                sample, photo=path, size_wh=(160, 120), xy=np.concatenate([xy, xy + [60, 10]]).astype(np.float32),
+                visibility=np.full((2, 2), 2, np.int8), box_xyxy=np.concatenate([box, box + [60, 10, 60, 10]]),
+                area=np.full(2, 2700, np.float32), ignore_xyxy=np.array([[0, 0, 40, 40]], np.float32),
+            )
+        )  # fmt: skip
+    batch = next(loader(crowd, outlines=True).epoch(0))
+    assert batch["people_cells"].shape == (3, 2, 2, 2) and batch["people_ignored"].shape == (3, 1, 4)
+    assert "heatmap" not in batch and "target_cells" in batch
+    rules = Augmentation(paste_people=1.0, crop_scale=(1.5, 3.0), other_target=0)
+    seen = [batch for epoch in range(8) for batch in loader(crowd, rules=rules, outlines=True, batch=10).epoch(epoch)]
+    assert all(batch["people_cells"].shape == (10, 4, 2, 2) for batch in seen)
+    most = max(int(batch["people_trust"].any(axis=2).sum(axis=1).max()) for batch in seen)
+    regions = max(int((b["people_ignored"][..., 2:] > b["people_ignored"][..., :2]).all(axis=2).sum(axis=1).max()) for b in seen)
+    assert most > 2 and regions > 2
 
 
 def test_targets_belong_to_their_pictures(samples):

@@ -1,7 +1,10 @@
 """The training loop: what a step does, and that stopping and going on changes nothing."""
 
+import functools
 import json
 import math
+import multiprocessing
+import os
 from dataclasses import replace
 
 import cv2
@@ -527,3 +530,44 @@ def test_a_model_of_another_width_is_refused(task, first_model):
 def test_coco17_is_not_what_is_trained_here(task):
     """The tests above rest on a skeleton of three joints, not on the default."""
     assert len(build(task).skeleton) == 3 != len(COCO17)
+
+
+# --- for a GPU --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+def test_processes_train_the_same_model_stopped_or_not(task, tmp_path):
+    plain = train(read_recipe(task, ["validation.path="]), tmp_path / "plain")
+    recipe = read_recipe(task, ["validation.path=", "train.processes=2"])
+    straight = train(recipe, tmp_path / "straight")
+    with pytest.raises(Interrupted):
+        train(recipe, tmp_path / "stopped", stop_after=2)
+    stopped = train(recipe, tmp_path / "stopped", resume=True)
+    weights = [load_network(path)[0].state_dict() for path in (plain, straight, stopped)]
+    assert all(torch.equal(weights[0][name], other[name]) for other in weights[1:] for name in other)
+    assert not multiprocessing.active_children()
+
+
+def test_maps_drawn_on_the_device_teach_the_same(task, tmp_path):
+    made = {}
+    for where in ("loader", "device"):
+        run = Run(read_recipe(task, [f"train.draw={where}"]), tmp_path, CPU, lambda line: None)
+        batch = next(run.loaders[0].epoch(0))
+        assert ("heatmap" in batch) == (where == "loader")
+        made[where] = run._inputs(batch, run.network)[1]
+    assert set(made["loader"]) == set(made["device"])
+    for name, value in made["loader"].items():
+        torch.testing.assert_close(value, made["device"][name], atol=1e-5, rtol=0, equal_nan=True)
+
+
+def test_a_compiled_step_is_the_same_step(task, tmp_path, monkeypatch):
+    """Traced as for a GPU, but run by torch itself: compiling for a CPU needs a C++ compiler."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager", fullgraph=True))
+    losses = {}
+    for compiled in ("false", "true"):
+        torch.manual_seed(0)
+        run = Run(read_recipe(task, [f"train.compile={compiled}", "train.amp=off"]), tmp_path, CPU, lambda line: None)
+        assert isinstance(run.shared, torch._dynamo.OptimizedModule) == (compiled == "true")
+        batch = next(run.loaders[0].epoch(0))
+        losses[compiled] = [float(run._train_step(batch)[0]) for _ in range(2)]
+    assert losses["true"] == pytest.approx(losses["false"], rel=1e-4)

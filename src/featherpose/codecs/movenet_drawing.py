@@ -120,7 +120,7 @@ class MapDrawer:
         place = place.flatten()
         map_ = torch.zeros(weight.numel(), device=weight.device).scatter_reduce_(0, place, value, "amax")
         highest = drawn.flatten() & (value == map_[place])
-        told = torch.where(highest, trust[:, None].expand(-1, drawn[0].numel()).flatten(), -1.0)
+        told = torch.where(highest, trust[:, None].expand(-1, drawn.shape[1] * drawn.shape[2]).flatten(), -1.0)
         known = torch.full_like(map_, -1).scatter_reduce_(0, place, told, "amax").view_as(weight)
         return map_.view_as(weight), torch.where(known >= 0, known, weight)
 

@@ -37,10 +37,11 @@ class _Batch:
 
 @dataclass(eq=False)
 class Crew:
-    """`count` processes that call `make(position)` for every example of a batch and write it into its place.
+    """`count` processes that make every example of a batch and write it into its place.
 
     make: (epoch, position) -> one example as a dict of arrays, the same names, shapes and types each time. ahead: batches
-    in preparation or waiting. Raises ValueError where a process cannot be forked (Windows).
+    in preparation or waiting. Raises ValueError where a process cannot be forked (Windows). Errors of `make` are raised
+    by `batches`.
     """
 
     make: Callable[[int, int], dict[str, np.ndarray]]
@@ -83,14 +84,15 @@ class Crew:
                 number, place, epoch, first, start, stop = self.tasks.get(timeout=POLL_SECONDS)
             except queue.Empty:
                 continue
-            error = ""
+            error = None
             try:
                 arrays = self.places[place].arrays
                 for i in range(start, stop):
                     for name, value in self.make(epoch, first + i).items():
                         arrays[name][i] = value
             except Exception as problem:  # told to the other side, whatever it is
-                error = f"{problem}" if isinstance(problem, (ValueError, OSError)) else traceback.format_exc()
+                expected = isinstance(problem, (ValueError, OSError))
+                error = ValueError(str(problem)) if expected else RuntimeError(traceback.format_exc())
             self.done.put((number, place, error))
 
     def batches(self, epoch: int, firsts: list[int]) -> Iterator[dict[str, np.ndarray]]:
@@ -112,8 +114,8 @@ class Crew:
                     issued += 1
                 while number not in finished:
                     which, error = self._next_done()
-                    if error:
-                        raise ValueError(error)
+                    if error is not None:
+                        raise error
                     if self.places[at[which]].missing == 0:
                         finished.add(which)
                 yield self.places[at[number]].arrays
@@ -123,7 +125,7 @@ class Crew:
             while self.open:  # nothing of these batches may come into the next ones
                 self._next_done()
 
-    def _next_done(self) -> tuple[int, str]:
+    def _next_done(self) -> tuple[int, Exception | None]:
         """The number of a batch of which one more piece is there, and what went wrong in it. RuntimeError: nobody works."""
         while True:
             try:

@@ -184,6 +184,60 @@ SEES, AGREES = 0.3, 0.6
 """A teacher looks at the target if its map is at least SEES near AGREES of the labelled joints. Guesses."""
 
 
+class _CpuGraph:
+    """A graph's maps (B, K, h, w), float32, of pictures (B, 3, H, W) RGB, 0..255, by onnxruntime or OpenVINO."""
+
+    def __init__(self, path: str, skeleton: Skeleton, device: torch.device, amp: str) -> None:
+        self.graph = HeatmapTeacher(path, skeleton=skeleton, threads=1, flip=False, bf16=amp == "bf16")
+
+    def __call__(self, image: Tensor) -> Tensor:
+        width, height = self.graph.input_size
+        pictures = image.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
+        maps = self.graph.maps(np.stack([cv2.resize(picture, (width, height)) for picture in pictures]))
+        return torch.from_numpy(maps).to(image.device)
+
+
+class _DeviceGraph:
+    """The same by torch, on the pictures' device, in bfloat16 with amp. The file must be an OpenVINO IR."""
+
+    def __init__(self, path: str, skeleton: Skeleton, device: torch.device, amp: str) -> None:
+        self.network = heatmap_network(path)
+        if self.network.joints != len(skeleton):
+            raise ValueError(f"{path}: gives {self.network.joints} joints, skeleton '{skeleton.name}' has {len(skeleton)}")
+        self.dtype = torch.bfloat16 if amp == "bf16" else torch.float32
+        self.network.to(device, self.dtype, memory_format=torch.channels_last)
+        self.mean, self.deviation = (torch.from_numpy(v)[:, None, None].to(device) for v in (MEAN, DEVIATION))
+        self._recorded: tuple[torch.cuda.CUDAGraph, Tensor, Tensor] | None = None
+
+    def __call__(self, image: Tensor) -> Tensor:
+        width, height = self.network.input_size
+        shown = functional.interpolate(image, (height, width), mode="bilinear")
+        shown = ((shown - self.mean) / self.deviation).to(self.dtype, memory_format=torch.channels_last)
+        return (self._replayed(shown) if shown.is_cuda else self.network(shown)).float()
+
+    def _replayed(self, shown: Tensor) -> Tensor:
+        """The network's output, from a recording of its kernels: hundreds of small ones take longer to start than to run.
+
+        Fewer pictures than were recorded are run with what the last ones left.
+        """
+        if self._recorded is None or len(shown) > len(self._recorded[1]):
+            held = shown.clone()
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):  # libraries choose their kernels before the recording
+                for _ in range(3):
+                    self.network(held)
+            torch.cuda.current_stream().wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                maps = self.network(held)
+            self._recorded = graph, held, maps
+        graph, held, maps = self._recorded
+        held[: len(shown)].copy_(shown)
+        graph.replay()
+        return maps[: len(shown)]
+
+
 class GraphTeacher:
     """A heatmap model of another project (.xml by OpenVINO, .onnx), shown each picture stretched to its input.
 
@@ -194,18 +248,9 @@ class GraphTeacher:
     def __init__(
         self, path: str, skeleton: Skeleton, codec: dict, input_size: tuple[int, int], device: torch.device, amp: str
     ) -> None:
-        """See `make_teacher`. On a GPU an .xml runs there, in bfloat16 with amp; an .onnx stays on the CPU, which is slow."""
-        self.network = None
-        if device.type == "cuda" and Path(path).suffix.lower() == ".xml":
-            network = heatmap_network(path).to(device, memory_format=torch.channels_last)
-            self.size_hw = network.input_size[::-1]
-            self.dtype = torch.bfloat16 if amp == "bf16" else torch.float32
-            self.network = network.to(self.dtype)
-            self._graphs: dict[int, tuple] = {}
-            facts = torch.from_numpy(np.stack([MEAN, DEVIATION]))[:, None, :, None, None].to(device)
-            self.mean, self.deviation = facts
-        else:
-            self.graph = HeatmapTeacher(path, skeleton=skeleton, threads=1, flip=False, bf16=amp == "bf16")
+        """See `make_teacher`. On a GPU an .xml runs there; an .onnx stays on the CPU, which a GPU waits for."""
+        on_device = device.type == "cuda" and Path(path).suffix.lower() == ".xml"
+        self.graph = (_DeviceGraph if on_device else _CpuGraph)(path, skeleton, device, amp)
         own = build_codec(codec, input_size, len(skeleton))
         self.sigma = _usual_sigma(own, own.grid)
 
@@ -217,41 +262,9 @@ class GraphTeacher:
         there is none. The weight is 1 around the target's box, but 0 where somebody else's joint of the kind is
         labelled, and everywhere where the teacher seems to look at somebody else.
         """
-        heatmap = self._on_grid(self._maps(image), targets["heatmap"].shape[-2:])
+        heatmap = self._on_grid(self.graph(image), targets["heatmap"].shape[-2:])
         weight = self._weight(heatmap, targets)
         return {"imitation_heatmap": heatmap, "imitation_weight": weight}
-
-    def _maps(self, image: Tensor) -> Tensor:
-        """The teacher's own maps (B, K, h, w), float32."""
-        if self.network is not None:
-            shown = functional.interpolate(image, self.size_hw, mode="bilinear")
-            shown = ((shown - self.mean) / self.deviation).to(self.dtype, memory_format=torch.channels_last)
-            return self._replayed(shown).float()
-        width, height = self.graph.input_size
-        pictures = image.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-        maps = self.graph.maps(np.stack([cv2.resize(picture, (width, height)) for picture in pictures]))
-        return torch.from_numpy(maps).to(image.device)
-
-    def _replayed(self, shown: Tensor) -> Tensor:
-        """The network's output, from a recording of its kernels: hundreds of small ones take longer to start than to run."""
-        if shown.device.type != "cuda":
-            return self.network(shown)
-        if len(shown) not in self._graphs:
-            held = shown.clone()
-            aside = torch.cuda.Stream()
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):  # libraries choose their kernels before the recording
-                for _ in range(3):
-                    self.network(held)
-            torch.cuda.current_stream().wait_stream(aside)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                maps = self.network(held)
-            self._graphs[len(shown)] = graph, held, maps
-        graph, held, maps = self._graphs[len(shown)]
-        held.copy_(shown)
-        graph.replay()
-        return maps
 
     def _on_grid(self, maps: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         """A teacher's maps at the middles of our cells, its hills as wide as our curves and as high as they were."""

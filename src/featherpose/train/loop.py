@@ -254,7 +254,8 @@ class Run:
         outlines = {name: value for name, value in batch.items() if name.startswith(PREFIX)}
         tensors = self.sender({name: value for name, value in batch.items() if name not in (*unused, *outlines)})
         if outlines:
-            codec = build_codec(self.recipe.model.codec, batch["image"].shape[-2:-4:-1], len(self.skeleton))
+            height, width = batch["image"].shape[-3:-1]
+            codec = build_codec(self.recipe.model.codec, (width, height), len(self.skeleton))
             tensors.update(MapDrawer(codec, self.sender)(outlines))
         image, clean = tensors.pop("image"), tensors.pop("clean", None)
         if image.dim() == 5:

@@ -12,12 +12,12 @@ ITERATIONS = 5
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Matrices (..., rows, columns) with their singular values moved to about 1 (0.7 to 1.2), in bfloat16."""
+    """A matrix (rows, columns) with its singular values moved to about 1 (0.7 to 1.2), in bfloat16."""
     a, b, c = COEFFICIENTS
     x = matrix.bfloat16()
-    tall = x.shape[-2] > x.shape[-1]
+    tall = x.shape[0] > x.shape[1]
     x = x.mT if tall else x
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = x / (x.norm() + 1e-7)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -60,7 +60,6 @@ class Muon(torch.optim.AdamW):
             return
         updates = parameters[0].new_zeros(sum(parameter.numel() for parameter in parameters))
         places = updates.split([parameter.numel() for parameter in parameters])
-        alike: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
         for number, (parameter, place) in enumerate(zip(parameters, places, strict=True)):
             state = self.state[parameter]
             if not state:
@@ -68,11 +67,7 @@ class Muon(torch.optim.AdamW):
             momentum = state["momentum"].lerp_(parameter.grad, 1 - self.MOMENTUM)
             if number % world == rank:
                 ahead = parameter.grad.lerp(momentum, self.MOMENTUM)
-                alike.setdefault(parameter.shape[:2], []).append((ahead.flatten(1), place))
-        for of_shape in alike.values():  # together: a GPU hardly notices one such matrix
-            matrices, targets = zip(*of_shape, strict=True)
-            for place, update in zip(targets, orthogonal(torch.stack(matrices)), strict=True):
-                place.copy_(update.flatten())
+                place.copy_(orthogonal(ahead.flatten(1)).flatten())
         if world > 1:
             dist.all_reduce(updates)
         for parameter, update in zip(parameters, places, strict=True):

@@ -34,14 +34,16 @@ class _Layer:
 def heatmap_network(path: str | Path) -> IrNetwork:
     """The network of an IR file up to its first output with four dimensions, (B, K, h, w).
 
-    ValueError when the file is no IR, has no such output, or an operation that is not known here.
+    FileNotFoundError, or ValueError when the file is no IR, has no such output, or an operation that is not known here.
     """
     path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such model file")
     try:
         layers = _layers(ElementTree.parse(path).getroot())
         weights = path.with_suffix(".bin").read_bytes()
-    except (ElementTree.ParseError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a readable OpenVINO model ({error})") from error
+    except (OSError, ElementTree.ParseError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a readable OpenVINO model, or its .bin is missing ({error})") from error
     ends = [layer.inputs[0] for layer in layers.values() if layer.kind == "Result"]
     ends = [end for end in ends if len(layers[end[0]].outputs[end[1]]) == 4]
     if not ends:
@@ -81,6 +83,7 @@ class IrNetwork(nn.Module):
         self._done: set[str] = set()
         self.input_size = (0, 0)
         """(width, height)."""
+        self.joints = layers[end[0]].outputs[end[1]][1]
         self._uses: dict[str, int] = {}
         for layer in layers.values():
             for source, _ in layer.inputs:
@@ -185,8 +188,11 @@ class IrNetwork(nn.Module):
             source, number = operands[0]
             before = self._layers[source].outputs[number]
             if len(before) == 5 and len(sizes) == 4 and before[3:] == sizes[2:]:  # the end of a shuffle of channels
-                return operands, lambda x: x.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)  # stays channels last
+                return operands, _flat_channels
             return operands, lambda x: x.reshape(sizes)
+        if kind == "ShuffleChannels" and int(facts["axis"]) == 1:
+            groups = int(facts["group"])
+            return operands, lambda x: _flat_channels(x.unflatten(1, (groups, -1)).transpose(1, 2))
         if kind == "Transpose":
             order = tuple(int(v) for v in self._constant(layer.inputs[1][0]))
             return operands, lambda x: x.permute(order)
@@ -224,3 +230,8 @@ class IrNetwork(nn.Module):
         if way in (("linear_onnx", "half_pixel"), ("linear", "half_pixel")):
             return lambda x: F.interpolate(x, size, mode="bilinear", align_corners=False)
         raise ValueError(f"{self.path}: resizing by {way[0]} with {way[1]} coordinates is not known here")
+
+
+def _flat_channels(x: Tensor) -> Tensor:
+    """(B, C, D, H, W) as (B, C * D, H, W), channels last in memory, so that what follows is quick on a GPU."""
+    return x.permute(0, 3, 4, 1, 2).flatten(3).permute(0, 3, 1, 2)
