@@ -64,7 +64,7 @@ def main() -> None:
     image, targets = run._inputs(batch, run.network)
 
     def learn() -> None:
-        run.shared(image, targets)[0].backward()
+        run.compiled(image, targets)[0].backward()
         run.optimizer.zero_grad(set_to_none=True)
 
     parts = {"sending, maps, teacher": lambda: run._inputs(batch, run.network)}
@@ -74,6 +74,15 @@ def main() -> None:
     for name, part in parts.items():
         print(f"{name:24}{1e3 * timed(part, steps, process.device):8.1f} ms")
 
+    run.compiled(image, targets)[0].backward()
+
+    def update() -> None:
+        run.optimizer.step()
+        if run.average is not None:
+            run.average.update(run.network, run.step)
+
+    print(f"optimizer, average      {1e3 * timed(update, steps, process.device):8.1f} ms")
+
     for number, batch in enumerate(islice(batches, FILL + steps)):
         run._train_step(batch)
         if number == FILL - 1:
@@ -82,8 +91,7 @@ def main() -> None:
     wait(process.device)
     print(f"training                {photos((time.monotonic() - started) / steps)}")
     batches.close()
-    run.sender.unpin()
-    loader.close()
+    run.close()
 
 
 def wait(device: torch.device) -> None:

@@ -168,11 +168,11 @@ LONG = ["--set", "data.0.repeat=7", "--set", "validation.path="]
 """42 steps in two epochs: a second or two."""
 
 
-def started(task, folder):
-    """A run in a process of its own, its first step under way."""
-    command = [sys.executable, "-m", "featherpose", "train", str(task), "--out", str(folder), *LONG]
+def started(task, folder, *more, **options):
+    """A run in a process of its own, its first step under way. more: arguments; options: of Popen."""
+    command = [sys.executable, "-m", "featherpose", "train", str(task), "--out", str(folder), *LONG, *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, **options)
     while not (folder / "log.jsonl").exists():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
@@ -196,6 +196,20 @@ def test_ctrl_c_and_a_polite_kill_leave_a_checkpoint_to_go_on_from(task, tmp_pat
     assert run(["train", str(task), "--out", str(tmp_path / "int"), *LONG, "--resume"]) == 0
     assert f"42 steps in 2 epochs, {step} of them done" in capfd.readouterr().err
     assert read_facts(tmp_path / "int" / "checkpoint.safetensors")["step"] == 42
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_leaves_a_checkpoint_too(task, tmp_path, number):
+    """As a terminal, `timeout` and schedulers send it: to those that prepare batches as well."""
+    process = started(task, tmp_path / "run", "--set", "train.processes=2", start_new_session=True)
+    os.killpg(process.pid, number)
+    told = process.communicate(timeout=60)[1].splitlines()
+    assert process.returncode == 130, told
+    assert told[-1].endswith("the checkpoint is written; go on with --resume")
+    assert not any("Traceback" in line for line in told)
+    with pytest.raises(ProcessLookupError):  # nobody of the group is left
+        os.killpg(process.pid, 0)
 
 
 # --- a full disk ----------------------------------------------------------------------------------------------------

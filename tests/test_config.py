@@ -143,6 +143,7 @@ def test_where_a_run_runs_and_validates_does_not_change_the_fingerprint(task):
     plain = read_recipe(task).fingerprint()
     overrides = [
         "train.workers=0",
+        "train.processes=4",
         "train.threads=3",
         "train.device=cpu",
         "train.keep_photos=false",

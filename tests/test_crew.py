@@ -77,6 +77,15 @@ def test_errors_reach_whoever_waits(crew):
     assert next(one.batches(0, [100]))["at"][0].tolist() == [0, 100]  # and it goes on
 
 
+def uneven(epoch, position):
+    return {"at": np.zeros(2 + (position == 30), np.int64), "noise": np.zeros((3, 2))}
+
+
+def test_examples_of_another_shape_are_refused(crew):
+    with pytest.raises(RuntimeError, match="example 30 has other arrays than the first"):
+        list(crew(uneven).batches(0, [0, BATCH]))
+
+
 def stuck(epoch, position):
     time.sleep(60 if position == 50 else 0)
     return example(epoch, position)

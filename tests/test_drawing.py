@@ -59,8 +59,9 @@ def test_maps_are_those_of_encode(curve, subcell, center):
         assert 0 < float((value != 0).float().mean()) < 1, name  # neither empty nor full
 
 
-def test_trust_and_unknown_joints_count():
-    codec = MoveNetCodec((WIDTH, HEIGHT), JOINTS, sigma_range=(1.0, 3.0), sigma_scale=0.2)
+@pytest.mark.parametrize("sigma_range", [(1.0, 3.0), (2.0, 2.0)])  # of equal width: equally high where two are as near
+def test_trust_and_unknown_joints_count(sigma_range):
+    codec = MoveNetCodec((WIDTH, HEIGHT), JOINTS, sigma_range=sigma_range, sigma_scale=0.2)
     rng = np.random.default_rng(2)
     pictures = []
     for number in range(8):

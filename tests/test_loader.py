@@ -111,6 +111,17 @@ def test_batches_hold_what_the_order_says(samples):
     assert seen.tolist() == (50 + 10 * order[:9, 1]).tolist()
 
 
+def test_photos_are_read_in_advance_as_far_as_they_fit(samples):
+    photos = Photos(limit=4 * 40 * 30 * 3)
+    samples[0].photo.write_bytes(b"not a picture")
+    photos.read_all([*samples, *samples], threads=2)
+    kept = dict(photos._kept)
+    assert len(kept) == 4 and samples[0].photo not in kept
+    nothing = Photos(keep=False)
+    nothing.read_all(samples, threads=2)
+    assert not nothing._kept
+
+
 # --- batches -------------------------------------------------------------------------------------------------------
 
 

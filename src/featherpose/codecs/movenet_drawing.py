@@ -21,8 +21,7 @@ PREFIX = "people_"
 class MapDrawer:
     """The maps of `MoveNetCodec.encode`, without a teacher's, for outlines stacked along a first axis.
 
-    Where two curves are equally high or two joints equally near, the surer and the later one count. send: takes arrays by
-    name, gives tensors on the device.
+    send: takes arrays by name, gives tensors on the device.
     """
 
     def __init__(self, codec: MoveNetCodec, send: Callable[[dict[str, np.ndarray]], dict[str, Tensor]]) -> None:
@@ -119,10 +118,17 @@ class MapDrawer:
         value = torch.where(drawn, (-exponent).exp(), 0).flatten()
         place = place.flatten()
         map_ = torch.zeros(weight.numel(), device=weight.device).scatter_reduce_(0, place, value, "amax")
+        if len(points) == 0:
+            return map_.view_as(weight), weight
         highest = drawn.flatten() & (value == map_[place])
-        told = torch.where(highest, trust[:, None].expand(-1, drawn.shape[1] * drawn.shape[2]).flatten(), -1.0)
-        known = torch.full_like(map_, -1).scatter_reduce_(0, place, told, "amax").view_as(weight)
-        return map_.view_as(weight), torch.where(known >= 0, known, weight)
+        owner = self._last(place, highest, inside.shape, weight.numel()).view_as(weight)
+        return map_.view_as(weight), torch.where(owner >= 0, trust[owner.clamp_min(0)], weight)
+
+    def _last(self, place: Tensor, won: Tensor, shape: torch.Size, cells: int) -> Tensor:
+        """(cells,) the number of the last of the points (N, S, S) that won there; -1 for none."""
+        numbers = torch.arange(shape[0], device=place.device)[:, None, None].expand(shape).flatten()
+        owner = torch.full((cells,), -1, device=place.device)
+        return owner.scatter_reduce_(0, place, torch.where(won, numbers, -1), "amax")
 
     def _owners(self, channel: Tensor, points: Tensor, reach: int, maps: int) -> Tensor:
         """(maps, H, W) the number of the point that owns each cell near one, the nearest to its middle; -1 for none."""
@@ -132,10 +138,8 @@ class MapDrawer:
         away, place = torch.where(inside, away, torch.inf).flatten(), place.flatten()
         least = torch.full((maps * height * width,), torch.inf, device=points.device)
         least.scatter_reduce_(0, place, away, "amin")
-        numbers = torch.arange(len(points), device=points.device)[:, None, None].expand(inside.shape).flatten()
-        numbers = torch.where(inside.flatten() & (away == least[place]), numbers, -1)
-        owner = torch.full(least.shape, -1, device=points.device).scatter_reduce_(0, place, numbers, "amax")
-        return owner.view(maps, height, width)
+        nearest = inside.flatten() & (away == least[place])
+        return self._last(place, nearest, inside.shape, len(least)).view(maps, height, width)
 
     def _corners(self, device: torch.device) -> Tensor:
         """(H, W, 2) column and row of each cell."""

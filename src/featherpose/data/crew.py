@@ -5,6 +5,8 @@ The processes are forks, so that decoded photos are there once, whoever reads th
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import mmap
 import multiprocessing
 import os
@@ -54,6 +56,7 @@ class Crew:
         if "fork" not in multiprocessing.get_all_start_methods():
             raise ValueError("train.processes needs a system that can fork (Linux, macOS); use train.workers instead")
         example = {name: np.asarray(value) for name, value in self.make(0, 0).items()}
+        self.kinds = {name: (value.shape, value.dtype) for name, value in example.items()}
         sizes = [-(-value.nbytes * self.batch // 64) * 64 for value in example.values()]
         places = HELD + self.ahead
         self.memory = mmap.mmap(-1, sum(sizes) * places)  # anonymous and shared: nothing is left behind
@@ -73,10 +76,11 @@ class Crew:
         self.processes = [context.Process(target=self._work, daemon=True) for _ in range(self.count)]
         for process in self.processes:
             process.start()
+        atexit.register(self.close)
 
     def _work(self) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other side tells when to stop
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):  # often sent to all processes; the other side tells when to stop
+            signal.signal(number, signal.SIG_IGN)
         os.nice(BEHIND)
         parent = os.getppid()
         while os.getppid() == parent:
@@ -88,7 +92,10 @@ class Crew:
             try:
                 arrays = self.places[place].arrays
                 for i in range(start, stop):
-                    for name, value in self.make(epoch, first + i).items():
+                    made = self.make(epoch, first + i)
+                    if {n: (v.shape, v.dtype) for n, v in made.items()} != self.kinds:
+                        raise RuntimeError(f"example {first + i} has other arrays than the first: {sorted(made)}")
+                    for name, value in made.items():
                         arrays[name][i] = value
             except Exception as problem:  # told to the other side, whatever it is
                 expected = isinstance(problem, (ValueError, OSError))
@@ -122,8 +129,9 @@ class Crew:
                 if number - HELD + 1 >= 0:
                     free.append(at.pop(number - HELD + 1))
         finally:
-            while self.open:  # nothing of these batches may come into the next ones
-                self._next_done()
+            with contextlib.suppress(RuntimeError):
+                while self.open:  # nothing of these batches may come into the next ones
+                    self._next_done()
 
     def _next_done(self) -> tuple[int, Exception | None]:
         """The number of a batch of which one more piece is there, and what went wrong in it. RuntimeError: nobody works."""
@@ -145,8 +153,12 @@ class Crew:
 
     def close(self) -> None:
         """Ends the processes; batches that were asked for do not come any more."""
+        atexit.unregister(self.close)
         self.open = 0
         for process in self.processes:
-            process.terminate()
+            process.kill()
         for process in self.processes:
             process.join()
+        for pipe in (self.tasks, self.done):
+            pipe.cancel_join_thread()
+            pipe.close()

@@ -37,17 +37,23 @@ class Photos:
     limit: int = KEEP_BYTES
     _kept: dict = field(default_factory=dict, repr=False)
     _bytes: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def read_all(self, samples: list[Sample], threads: int) -> None:
-        """Reads what will be kept, in threads; photos that cannot be read are left for whoever wants them."""
+        """Reads what will be kept, in threads, until nothing more fits; photos that cannot be read are left for whoever wants
+        them."""
+        full = threading.Event()
 
         def read(sample: Sample) -> None:
-            if self.keep and self._bytes < self.limit:
-                with contextlib.suppress(OSError, ValueError):
-                    self(sample)
+            if full.is_set():
+                return
+            with contextlib.suppress(OSError, ValueError):
+                self(sample)
+                if sample.photo not in self._kept:
+                    full.set()
 
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(read, samples))
+            list(pool.map(read, {sample.photo: sample for sample in samples}.values() if self.keep else ()))
 
     def __call__(self, sample: Sample) -> np.ndarray:
         """(H, W, 3) uint8 RGB. ValueError when the file's size is not the labels': joints would be elsewhere."""
@@ -59,9 +65,10 @@ class Photos:
                     f"{sample.photo}: the photo is {image.shape[1]}x{image.shape[0]} but its labels were made for "
                     f"{sample.size_wh[0]}x{sample.size_wh[1]}; label the photo as it is, or remove its EXIF rotation"
                 )
-            if self.keep and self._bytes + image.nbytes <= self.limit:
-                self._kept[sample.photo] = image
-                self._bytes += image.nbytes
+            with self._lock:
+                if self.keep and self._bytes + image.nbytes <= self.limit:
+                    self._kept[sample.photo] = image
+                    self._bytes += image.nbytes
         return image
 
 

@@ -23,6 +23,8 @@ OPTIMIZERS = ("adamw", "muon")
 LOSS_OPTIONS = ("form", "k", "swap", "joint_weights", "automatic")
 
 LATER = {
+    "train.draw": "loader",
+    "train.compile": False,
     "model.teacher": "",
     "model.prune": False,
     "loss.automatic": False,
@@ -155,7 +157,7 @@ class TrainRules:
     draw: str = "loader"
     """Where target maps are made of labels: loader, or device, where processes cannot give a GPU enough."""
     compile: bool = False
-    """Compiles network, losses and teacher by torch.compile: a minute or two at the start, then faster on a GPU."""
+    """Compiles network and losses by torch.compile: a minute at the start, then faster on a GPU. Needs a C compiler."""
     keep_photos: bool = True
     """Keep decoded photos in memory, up to 4 GB."""
     device: str = "auto"
@@ -229,6 +231,11 @@ class Recipe:
             raise ValueError("train.norms = 'folded' needs the statistics of a trained model, but model.init is empty")
         if self.train.draw == "device" and self.losses.get("distillation"):
             raise ValueError("train.draw = 'device' makes no maps of a teacher's answers: use 'loader' with losses.distillation")
+        if self.train.compile and self.model.teacher and not all(data.taught for data in self.data):
+            raise ValueError(
+                "train.compile wants steps that are alike, with data.taught = false each asks the teacher about another number "
+                "of photos: leave one of them out"
+            )
         skeleton = load_skeleton(self.model.skeleton)
         self._check_losses(skeleton)
         codec = CODECS.get(self.model.codec.get("name"))
@@ -302,7 +309,7 @@ class Recipe:
     def fingerprint(self) -> str:
         """Short hash of everything that changes the result; where it runs (threads, workers, device) does not count."""
         facts = self.to_dict()
-        for key in ("workers", "keep_photos", "device", "threads"):
+        for key in ("workers", "processes", "keep_photos", "device", "threads"):
             facts["train"].pop(key)
         facts.pop("validation")
         for name, value in LATER.items():

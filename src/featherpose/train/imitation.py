@@ -7,6 +7,7 @@ a heatmap per joint (Simple Baselines, HRNet, PP-TinyPose), which knows the pers
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -220,6 +221,10 @@ class _DeviceGraph:
 
         Fewer pictures than were recorded are run with what the last ones left.
         """
+        with torch.cuda.device(shown.device):
+            return self._replay(shown)
+
+    def _replay(self, shown: Tensor) -> Tensor:
         if self._recorded is None or len(shown) > len(self._recorded[1]):
             held = shown.clone()
             aside = torch.cuda.Stream()
@@ -229,7 +234,7 @@ class _DeviceGraph:
                     self.network(held)
             torch.cuda.current_stream().wait_stream(aside)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 maps = self.network(held)
             self._recorded = graph, held, maps
         graph, held, maps = self._recorded
@@ -248,9 +253,16 @@ class GraphTeacher:
     def __init__(
         self, path: str, skeleton: Skeleton, codec: dict, input_size: tuple[int, int], device: torch.device, amp: str
     ) -> None:
-        """See `make_teacher`. On a GPU an .xml runs there; an .onnx stays on the CPU, which a GPU waits for."""
-        on_device = device.type == "cuda" and Path(path).suffix.lower() == ".xml"
-        self.graph = (_DeviceGraph if on_device else _CpuGraph)(path, skeleton, device, amp)
+        """See `make_teacher`. On a GPU an .xml runs there if its operations are known (data/teacher/on_device.py); everything
+        else stays on the CPU, which a GPU waits for."""
+        self.graph = None
+        if device.type == "cuda" and Path(path).suffix.lower() == ".xml":
+            try:
+                self.graph = _DeviceGraph(path, skeleton, device, amp)
+            except ValueError as error:
+                warnings.warn(f"{error}: the teacher stays on the CPU, which is slow", stacklevel=2)
+        if self.graph is None:
+            self.graph = _CpuGraph(path, skeleton, device, amp)
         own = build_codec(codec, input_size, len(skeleton))
         self.sigma = _usual_sigma(own, own.grid)
 

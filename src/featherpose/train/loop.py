@@ -100,9 +100,12 @@ def train(
     check_folder(folder, recipe, resume)
     with Stop() as stop:
         run = Run(recipe, folder, process, report, resume=resume)
-        if distributed.any_of(stop.asked, process):
-            raise Interrupted("stopped before the first step; nothing was written")
-        model = run.go(stop, stop_after)
+        try:
+            if distributed.any_of(stop.asked, process):
+                raise Interrupted("stopped before the first step; nothing was written")
+            model = run.go(stop, stop_after)
+        finally:
+            run.close()
     distributed.leave(process)
     return model
 
@@ -144,6 +147,7 @@ class Run:
         ]
         self._check_answers()
         self.val = self._validation_samples()
+        self.sender: Sender | None = None
         self.loaders = [self._loader(number) for number in range(len(recipe.stage))]
         self.total = sum(s.epochs * len(loader) for s, loader in zip(recipe.stage, self.loaders, strict=True))
         self.epochs = sum(s.epochs for s in recipe.stage)
@@ -152,7 +156,15 @@ class Run:
             self.photos.read_all(everybody, threads=recipe.train.processes)
             for loader in self.loaders:
                 loader.crew()
+        try:
+            self._build(resume)
+        except BaseException:
+            self.close()
+            raise
 
+    def _build(self, resume: bool) -> None:
+        """Everything that is on the device."""
+        recipe, process = self.recipe, self.process
         self.criterion.to(process.device)
         self.sender = Sender(process.device)
         self.teacher = self._teacher()
@@ -172,8 +184,7 @@ class Run:
         norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d)]
         self.momentum = {norm: norm.momentum for norm in norms}
         self.shared = distributed.share(Learner(self.network, self.criterion, recipe.train.amp), process)
-        if recipe.train.compile:
-            self.shared = torch.compile(self.shared, dynamic=False)
+        self.compiled = torch.compile(self.shared, dynamic=False) if recipe.train.compile else self.shared
         self.average = EMA(self.network, recipe.train.ema) if recipe.train.ema else None
         self.optimizer = make_optimizer(
             self.network, recipe.train, initialised=bool(recipe.model.init), criterion=self.criterion
@@ -373,13 +384,16 @@ class Run:
             if self.journal is not None:
                 self.journal.close(quietly=True)
             raise
-        finally:
-            self.sender.unpin()
-            for loader in self.loaders:
-                loader.close()
         if self.journal is not None:
             self.journal.close()
         return self.folder / MODEL
+
+    def close(self) -> None:
+        """Ends the processes that prepare batches, if there are any."""
+        for loader in self.loaders:
+            loader.close()
+        if self.sender is not None:
+            self.sender.unpin()
 
     def _run_epochs(self, stop: Stop, left: float) -> None:
         last_save = time.monotonic()
@@ -388,7 +402,7 @@ class Run:
             meter = Meter(self.recipe.stage[number].batch * self.process.world, self.meter_state)
             self.meter_state = None
             if self.recipe.train.processes:
-                self.sender.pin(self.loaders[number].crew())
+                self._start_crew(number)
             batches = self.loaders[number].epoch(self.epoch, start=self.batch)
             try:
                 for batch in batches:
@@ -420,6 +434,14 @@ class Run:
             self.save()
             last_save = time.monotonic()
 
+    def _start_crew(self, number: int) -> None:
+        """Makes the processes of a stage ready; those of the stages before it, and their memory, are let go."""
+        if self.loaders[number].crew() not in self.sender.pinned:
+            self.sender.unpin()
+        for earlier in self.loaders[:number]:
+            earlier.close()
+        self.sender.pin(self.loaders[number].crew())
+
     def _log_means(self, meter: Meter) -> None:
         self._check_finite(meter)
         learned = {name: round(value, 5) for name, value in self.criterion.learned_weights().items()}
@@ -450,12 +472,13 @@ class Run:
             module.eval()
         for norm, own in self.momentum.items():
             # The statistics begin at 0 and 1; with the final momentum short runs would still be validated with those.
-            # Compiled code would be compiled anew for each.
-            norm.momentum = own if rules.compile else max(own, 2 / (2 + self.step))
+            norm.momentum = max(own, 2 / (2 + self.step))
         factor = lr_factor(rules, self.step, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        total, parts = self.shared(*self._inputs(batch, self.network))
+        settled = rules.norms == "folded" or all(norm.momentum == own for norm, own in self.momentum.items())
+        learner = self.compiled if settled else self.shared  # code is compiled for one momentum
+        total, parts = learner(*self._inputs(batch, self.network))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), rules.clip or math.inf)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,21 +19,26 @@ class Sender:
         self.device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._copies: list[torch.cuda.Event] = []
-        self._pinned: list[Crew] = []
+        self.pinned: list[Crew] = []
 
     def pin(self, crew: Crew) -> None:
         """Keeps the memory of a crew where a GPU can read it by itself; a step then costs this side no copy."""
-        if self._stream is None or crew in self._pinned:
+        if self._stream is None or crew in self.pinned:
             return
         memory = np.frombuffer(crew.memory, np.uint8)
-        torch.cuda.check_error(int(torch.cuda.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)))
-        self._pinned.append(crew)
+        code = int(torch.cuda.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0))
+        if code:
+            warnings.warn(f"{memory.nbytes >> 20} MiB of batches could not be pinned (CUDA error {code}): slower", stacklevel=2)
+        else:
+            self.pinned.append(crew)
 
     def unpin(self) -> None:
-        """Lets go of the memory of all crews."""
-        while self._pinned:
-            memory = np.frombuffer(self._pinned.pop().memory, np.uint8)
-            torch.cuda.check_error(int(torch.cuda.cudart().cudaHostUnregister(memory.ctypes.data)))
+        """Lets go of the memory of all crews, when it is not read any more."""
+        while self.pinned:
+            memory = np.frombuffer(self.pinned.pop().memory, np.uint8)
+            with contextlib.suppress(RuntimeError):  # after a broken step nothing works on the device
+                self._stream.synchronize()
+                torch.cuda.cudart().cudaHostUnregister(memory.ctypes.data)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Tensor]:
         """The arrays on the device. Returns when the copies begun HELD - 1 calls ago are over: a loader writes over those."""

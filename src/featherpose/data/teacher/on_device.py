@@ -1,7 +1,7 @@
 """An OpenVINO IR as a torch module: another project's network as a teacher on a GPU, which OpenVINO does not drive.
 
-The operations are those of networks that give heatmaps (HRNet, Lite-HRNet, PP-TinyPose, Simple Baselines); the batch,
-which such files fix at 1, is free.
+The operations are those of PP-TinyPose and the like: convolutions, activations, sums, products, branches, shuffled
+channels, resizing. The batch, which such files fix at 1, is free.
 """
 
 from __future__ import annotations
@@ -110,8 +110,10 @@ class IrNetwork(nn.Module):
                 waiting.pop()
                 continue
             if layer.kind == "Parameter":
-                self._input, (*_, height, width) = layer.id, layer.outputs[0]
-                self.input_size = (width, height)
+                self._input, size = layer.id, layer.outputs[0]
+                if len(size) != 4 or size[1] != 3:
+                    raise ValueError(f"{self.path}: a teacher takes pictures (B, 3, H, W), this takes {size}")
+                self.input_size = (size[3], size[2])
                 self._done.add(waiting.pop())
                 continue
             needed = self._operands(layer)
@@ -198,7 +200,7 @@ class IrNetwork(nn.Module):
             return operands, lambda x: x.permute(order)
         if kind == "Interpolate":
             return operands, self._interpolation(layer)
-        raise ValueError(f"{self.path}: operation '{kind}' is not known here; run the teacher on the CPU (train.device)")
+        raise ValueError(f"{self.path}: operation '{kind}' is not known here")
 
     def _convolution(self, layer: _Layer, bias: np.ndarray | None) -> Callable:
         facts = {name: [int(v) for v in layer.facts[name].split(",")] for name in ("strides", "dilations", "pads_begin")}
