@@ -70,7 +70,7 @@ def broken(epoch, position):
 
 def test_errors_reach_whoever_waits(crew):
     one = crew(broken)
-    with pytest.raises(ValueError, match="photos/7.jpg: there is no such photo"):
+    with pytest.raises(ValueError, match=r"photos/7\.jpg: there is no such photo"):
         list(one.batches(0, [0, BATCH, 2 * BATCH]))
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         list(one.batches(0, [195]))

@@ -41,7 +41,7 @@ def test_batches_arrive_whole_while_the_device_is_busy():
 
 def test_a_recorded_teacher_says_what_the_network_says(tmp_path):
     pytest.importorskip("openvino")
-    from test_on_device import Small, write_ir
+    from test_ir_network import Small, write_ir
 
     from featherpose.skeletons import COCO17
     from featherpose.train.imitation import _DeviceGraph

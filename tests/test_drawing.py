@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from featherpose.codecs.movenet import MoveNetCodec  # noqa: E402
-from featherpose.codecs.movenet_drawing import MapDrawer  # noqa: E402
+from featherpose.train.drawing import MapDrawer  # noqa: E402
 
 WIDTH, HEIGHT, JOINTS = 96, 64, 5
 EXACT = 1e-5

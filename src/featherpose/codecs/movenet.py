@@ -189,7 +189,7 @@ class MoveNetCodec:
         self, xy: np.ndarray, visibility: np.ndarray, box_xyxy: np.ndarray, ignore_xyxy: np.ndarray | None,
         joint_weight: np.ndarray | None, *, people: int, ignored: int,
     ) -> dict[str, np.ndarray]:  # fmt: skip
-        """What `encode` makes maps of, in small arrays of fixed shapes, for codecs/movenet_drawing.py.
+        """What `encode` makes maps of, in small arrays of fixed shapes, for train/drawing.py.
 
         Arguments as for `encode`; people, ignored: places for so many people and regions. ValueError when they are too few.
         Returns, in cells: `people_cells` (P, K, 2), NaN for what is not labelled; `people_trust` (P, K), 0 there;

@@ -39,7 +39,7 @@ STATES = ("found", "uncertain", "lost")
 class Lock:
     """When a person counts as found, as the same one, and as gone. Scores in [0, 1], times in seconds."""
 
-    found: float = 0.25
+    found: float = 0.33
     """Least evidence (motion.evidence) to find somebody."""
     kept: float = 0.2
     """Least evidence to stay with somebody."""

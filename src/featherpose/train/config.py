@@ -230,7 +230,7 @@ class Recipe:
         if self.train.norms == "folded" and not self.model.init:
             raise ValueError("train.norms = 'folded' needs the statistics of a trained model, but model.init is empty")
         if self.train.draw == "device" and self.losses.get("distillation"):
-            raise ValueError("train.draw = 'device' makes no maps of a teacher's answers: use 'loader' with losses.distillation")
+            raise ValueError("train.draw = 'device' draws no teacher's answers: use 'loader' with losses.distillation")
         if self.train.compile and self.model.teacher and not all(data.taught for data in self.data):
             raise ValueError(
                 "train.compile wants steps that are alike, with data.taught = false each asks the teacher about another number "

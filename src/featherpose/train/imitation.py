@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from featherpose.codecs import build_codec
-from featherpose.data.teacher.on_device import heatmap_network
 from featherpose.data.teacher.top_down import DEVIATION, MEAN, HeatmapTeacher
 from featherpose.evaluation import CROP_MARGIN
 from featherpose.losses import IMITATED
 from featherpose.models.layers import fold_batch_norms
 from featherpose.skeletons import Skeleton
 from featherpose.systems.files import load_network
+from featherpose.train.ir_network import heatmap_network
 
 GRAPHS = (".onnx", ".xml")
 HILL = 7
@@ -253,7 +253,7 @@ class GraphTeacher:
     def __init__(
         self, path: str, skeleton: Skeleton, codec: dict, input_size: tuple[int, int], device: torch.device, amp: str
     ) -> None:
-        """See `make_teacher`. On a GPU an .xml runs there if its operations are known (data/teacher/on_device.py); everything
+        """See `make_teacher`. On a GPU an .xml runs there if its operations are known (train/ir_network.py); everything
         else stays on the CPU, which a GPU waits for."""
         self.graph = None
         if device.type == "cuda" and Path(path).suffix.lower() == ".xml":

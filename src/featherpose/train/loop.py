@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from featherpose.codecs import build_codec
-from featherpose.codecs.movenet_drawing import PREFIX, MapDrawer
 from featherpose.data.augment import NO_AUGMENTATION, augment
 from featherpose.data.loader import Loader, Part, Photos
 from featherpose.data.readers import read_dataset
@@ -28,6 +27,7 @@ from featherpose.systems.files import save_model
 from featherpose.train import distributed
 from featherpose.train.checkpoint import load_checkpoint, save_checkpoint
 from featherpose.train.config import Recipe
+from featherpose.train.drawing import PREFIX, MapDrawer
 from featherpose.train.ema import EMA
 from featherpose.train.folder import CHECKPOINT, MODEL, Journal, check_folder, writing
 from featherpose.train.hardest import hardest
@@ -297,7 +297,8 @@ class Run:
         codec = build_codec(self.recipe.model.codec, stage.input_size, len(self.skeleton))
         return Loader(
             self.parts, codec, self.recipe.augmentation(stage), batch=stage.batch, seed=train.seed, photos=self.photos,
-            workers=train.workers, processes=train.processes, outlines=train.draw == "device", rank=self.process.rank, world=self.process.world,
+            workers=train.workers, processes=train.processes, outlines=train.draw == "device",
+            rank=self.process.rank, world=self.process.world,
         )  # fmt: skip
 
     def _teacher(self) -> NetworkTeacher | GraphTeacher | None:

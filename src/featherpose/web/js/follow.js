@@ -9,7 +9,7 @@ const UNCERTAIN_SCORE = 0.5; // scores of a pose that is only carried on are mul
 
 /** When a person counts as found, as the same one, and as gone: Python's `Lock`, in seconds, scores and body sizes. */
 export const LOCK = Object.freeze({
-  found: 0.25, // least evidence to find somebody
+  found: 0.33, // least evidence to find somebody
   kept: 0.2, // to stay with somebody
   same: 0.2, // least match value of a pose for the person followed
   own: 1.25, // factor of the match values of the person followed, against those of neighbours

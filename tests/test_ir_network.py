@@ -11,9 +11,9 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from featherpose.data.teacher.graphs import open_graph  # noqa: E402
-from featherpose.data.teacher.on_device import heatmap_network  # noqa: E402
 from featherpose.skeletons import COCO17  # noqa: E402
 from featherpose.train.imitation import _CpuGraph, _DeviceGraph  # noqa: E402
+from featherpose.train.ir_network import heatmap_network  # noqa: E402
 
 PP_TINYPOSE = Path(__file__).parents[2] / "shared" / "peers" / "pp_tinypose_256x192" / "model.xml"
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_run_is_refused(small, tmp_path):
     for name in ("broken", "page", "alone"):
         with pytest.raises(ValueError, match=f"{name}.xml: not a readable OpenVINO model, or its .bin is missing"):
             heatmap_network(tmp_path / f"{name}.xml")
-    with pytest.raises(ValueError, match="operation '.*' is not known here"):
+    with pytest.raises(ValueError, match=r"operation '.*' is not known here"):
         heatmap_network(write_ir(tmp_path, nn.Sequential(nn.Conv2d(3, 17, 3), nn.PReLU())))
     with pytest.raises(ValueError, match="gives 5 joints, skeleton 'coco17' has 17"):
         _DeviceGraph(str(write_ir(tmp_path, Small(5))), COCO17, torch.device("cpu"), "off")

@@ -147,13 +147,17 @@ class MapDrawer:
         rows, columns = torch.meshgrid(*(torch.arange(n, device=device) for n in (height, width)), indexing="ij")
         return torch.stack([columns, rows], dim=2)
 
+    def _nothing(self, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Ways and weights where nobody is."""
+        weight = torch.zeros(batch, self.codec.joints, *self.codec.grid[::-1], device=device)
+        return weight[:, :, None].repeat(1, 1, 2, 1, 1), weight
+
     def _regression(self, t: dict[str, Tensor], batch: int) -> tuple[Tensor, Tensor]:
         owner = self._owners(t["person_of"], t["middle"], self.codec.regression_radius, batch)
         some = (owner >= 0)[..., None]
         number = owner.clamp_min(0)
         if len(t["cells"]) == 0:
-            shape = (batch, self.codec.joints, *owner.shape[1:])
-            return owner.new_zeros(batch, self.codec.joints, 2, *owner.shape[1:]).float(), owner.new_zeros(shape).float()
+            return self._nothing(batch, owner.device)
         way = t["cells"][number] - 0.5 - self._corners(owner.device)[:, :, None]  # (B, H, W, K, 2)
         way = torch.where(some[..., None], way, 0).permute(0, 3, 4, 1, 2).contiguous()
         return way, torch.where(some, t["trust"][number], 0).permute(0, 3, 1, 2).contiguous()
@@ -163,7 +167,7 @@ class MapDrawer:
         owner = self._owners(channel, points, self.codec.offset_radius, batch * joints).unflatten(0, (batch, joints))
         some, number = owner >= 0, owner.clamp_min(0)
         if len(points) == 0:
-            return owner.new_zeros(batch, joints, 2, *owner.shape[2:]).float(), owner.new_zeros(owner.shape).float()
+            return self._nothing(batch, owner.device)
         corners = self._corners(owner.device).permute(2, 0, 1)
         way = torch.stack([points[:, axis][number] - corners[axis] for axis in (0, 1)], dim=2)  # (B, K, 2, H, W)
         return torch.where(some[:, :, None], way, 0), torch.where(some, trust[number], 0)
