@@ -150,7 +150,7 @@ def crowd_cases():
     walk = [[person(80 + 4 * n, 110, scale=0.9 + n / 40), person(240 - 2 * n, score=0.6, colour=BLUE)] for n in range(10)]
     double = [[person(90), person(91, 121, score=0.7), person(220, colour=BLUE)]] * 2
     leaves = [[person(90)], [person(90), person(220, colour=BLUE)], [person(220, colour=BLUE)]]
-    faint = [[person(90, score=score), person(220, score=0.3)] for score in (0.8, 0.24, 0.8)]
+    faint = [[person(90, score=score), person(220, score=0.35)] for score in (0.8, 0.31, 0.8)]
     many = [person(30 + 40 * n, 60 + 20 * (n % 2), scale=0.4, score=0.9 - n / 20) for n in range(7)]
     return [
         crowd_case("two who walk, smoothed", walk, smoothing=True),

@@ -148,7 +148,7 @@ class SeveralTracker:
         limit: int = 6,
         smoothing: OneEuro | bool = True,
         refine: bool = False,
-        found: float = 0.25,
+        found: float = 0.33,
         same: float = 0.2,
         memory: float = 1.0,
         clothes: float = 0.6,

@@ -8,7 +8,7 @@ import { middleOf, smartCrop, wholeFrame } from "./smart_crop.js";
 /** When somebody is new, known and gone: the defaults of Python's SeveralTracker. */
 export const RULES = Object.freeze({
   limit: 6, // most people in a frame
-  found: 0.25, // least evidence of a new person
+  found: 0.33, // least evidence of a new person
   same: 0.2, // least match value of a known one
   memory: 1.0, // seconds for which a number waits for its person
   clothes: 0.6, // what different clothes take off that value
