@@ -133,10 +133,10 @@ class Run:
     ) -> None:  # fmt: skip
         """Reads the data and builds everything; nothing is written. resume: from the folder's checkpoint."""
         self.recipe, self.folder, self.process, self.report = recipe, folder, process, report
-        for key in ("teacher",) if resume else ("init", "teacher"):  # before minutes of reading photos
-            path = getattr(recipe.model, key)
-            if path and not Path(path).is_file():
-                raise FileNotFoundError(f"{path}: there is no such model file (model.{key})")
+        start = "" if resume else recipe.model.init
+        for path, what in ((start, "file to start from (model.init)"), (recipe.model.teacher, "model file (model.teacher)")):
+            if path and not Path(path).is_file():  # before minutes of reading photos
+                raise FileNotFoundError(f"{path}: there is no such {what}")
         self.skeleton = load_skeleton(recipe.model.skeleton)
         codec = build_codec(recipe.model.codec, recipe.input_size, len(self.skeleton))
         self.criterion = Criterion(
