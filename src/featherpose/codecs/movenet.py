@@ -153,10 +153,8 @@ class MoveNetCodec:
             "offset": np.zeros((k, 2, height, width), np.float32),
             "offset_weight": np.zeros((k, height, width), np.float32),
         }
-        cells = np.asarray(xy, np.float64) / self.stride  # (P, K, 2), continuous
         visibility = np.asarray(visibility)
-        labelled = (visibility > 0) & np.isfinite(cells).all(axis=2)
-        inside = labelled & (cells >= 0).all(axis=2) & (cells < (width, height)).all(axis=2)
+        cells, labelled, inside = self._joints(xy, visibility)
         for rows, columns in [] if ignore_xyxy is None else self._regions(np.asarray(ignore_xyxy)):
             maps["heatmap_weight"][:, rows, columns] = 0
             maps["center_weight"][:, rows, columns] = 0
@@ -169,7 +167,7 @@ class MoveNetCodec:
         if len(seen) == 0:
             return maps
         cells, labelled, inside = cells[seen], labelled[seen], inside[seen]
-        sigma = np.clip(self.sigma_scale * (high[seen] - low[seen]).max(axis=1), *self.sigma_range)
+        sigma = self._sigma(low[seen], high[seen])
         middle = self._middles(cells, inside)
         person, joint = np.nonzero(inside)
         points = cells[person, joint]
@@ -209,9 +207,7 @@ class MoveNetCodec:
         }  # fmt: skip
         for number, region in enumerate(regions):
             out["people_ignored"][number] = _corners(*region)
-        cells = np.asarray(xy, np.float64) / self.stride
-        labelled = (visibility > 0) & np.isfinite(cells).all(axis=2)
-        inside = labelled & (cells >= 0).all(axis=2) & (cells < self.grid).all(axis=2)
+        cells, labelled, inside = self._joints(xy, visibility)
         low, high = _boxes(cells, labelled)
         most = self._most(visibility, joint_weight)
         for person, region in zip(*self._people_regions(low, high, box_xyxy, (most < 1).any(axis=1)), strict=True):
@@ -221,10 +217,19 @@ class MoveNetCodec:
         out["people_trust"][:found] = labelled if joint_weight is None else labelled * np.asarray(joint_weight, np.float32)
         seen = np.flatnonzero(inside.any(axis=1))
         if len(seen):
-            sides = (high[seen] - low[seen]).max(axis=1)
-            out["people_sigma"][seen] = np.clip(self.sigma_scale * sides, *self.sigma_range)
+            out["people_sigma"][seen] = self._sigma(low[seen], high[seen])
             out["people_middle"][seen] = self._middles(cells[seen], inside[seen])
         return out
+
+    def _joints(self, xy: np.ndarray, visibility: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Joints (P, K, 2) in continuous cells, which are labelled and which of those are in the picture, both (P, K)."""
+        cells = np.asarray(xy, np.float64) / self.stride
+        labelled = (visibility > 0) & np.isfinite(cells).all(axis=2)
+        return cells, labelled, labelled & (cells >= 0).all(axis=2) & (cells < self.grid).all(axis=2)
+
+    def _sigma(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """(P,) widths of people's curves in cells, from the corners (P, 2) of the boxes around their joints."""
+        return np.clip(self.sigma_scale * (high - low).max(axis=1), *self.sigma_range)
 
     def _most(self, visibility: np.ndarray, joint_weight: np.ndarray | None) -> np.ndarray:
         """(P, K) float32: the most that a joint's heatmap weighs where it may be of this person, see `_unlabelled_joints`."""
@@ -274,7 +279,7 @@ class MoveNetCodec:
         person, joint = np.nonzero(inside)
         if len(person):
             points, sure = cells[person, joint], score[person, joint]
-            sigma = np.clip(self.sigma_scale * (high - low).max(axis=1), *self.sigma_range)[person]
+            sigma = self._sigma(low, high)[person]
             known = np.ones(len(person), np.float32)
             self._draw(maps["teacher_heatmap"], weight, joint, points, sigma, known, top=sure)
             self._fill_offset(maps["teacher_offset"], maps["teacher_offset_weight"], joint, points, sure)

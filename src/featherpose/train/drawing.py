@@ -71,15 +71,14 @@ class MapDrawer:
             "point_trust": trust[who, joint],
         }  # fmt: skip
         ranks = []
-        for name, use in (("ignored", None), ("region", (o["most"] < 1).any(axis=2))):
+        for name in ("ignored", "region"):
             box = o[name]
             filled = (box[..., 2:] > box[..., :2]).all(axis=2)
-            filled = filled if use is None else filled & use
             for which in np.flatnonzero(filled.any(axis=0)):
                 where = np.flatnonzero(filled[:, which])
                 facts[f"{name}_{which}_of"] = where
                 facts[f"{name}_{which}_region"] = box[where, which]
-                if use is not None:
+                if name == "region":
                     facts[f"{name}_{which}_most"] = o["most"][where, which]
                 ranks.append((int(which), name))
         return facts, ranks

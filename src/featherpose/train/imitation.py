@@ -214,17 +214,16 @@ class _DeviceGraph:
         width, height = self.network.input_size
         shown = functional.interpolate(image, (height, width), mode="bilinear")
         shown = ((shown - self.mean) / self.deviation).to(self.dtype, memory_format=torch.channels_last)
-        return (self._replayed(shown) if shown.is_cuda else self.network(shown)).float()
+        if not shown.is_cuda:
+            return self.network(shown).float()
+        with torch.cuda.device(shown.device):
+            return self._replayed(shown).float()
 
     def _replayed(self, shown: Tensor) -> Tensor:
         """The network's output, from a recording of its kernels: hundreds of small ones take longer to start than to run.
 
         Fewer pictures than were recorded are run with what the last ones left.
         """
-        with torch.cuda.device(shown.device):
-            return self._replay(shown)
-
-    def _replay(self, shown: Tensor) -> Tensor:
         if self._recorded is None or len(shown) > len(self._recorded[1]):
             held = shown.clone()
             aside = torch.cuda.Stream()

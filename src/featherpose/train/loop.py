@@ -171,6 +171,7 @@ class Run:
         recipe, process = self.recipe, self.process
         self.criterion.to(process.device)
         self.sender = Sender(process.device)
+        self.drawers = {loader.codec.input_size: MapDrawer(loader.codec, self.sender) for loader in self.loaders}
         self.teacher = self._teacher()
         self.thresholds = initial_thresholds(recipe.model.init, self.skeleton)
         init = "" if resume else recipe.model.init  # the checkpoint has all weights
@@ -270,8 +271,7 @@ class Run:
         tensors = self.sender({name: value for name, value in batch.items() if name not in (*unused, *outlines)})
         if outlines:
             height, width = batch["image"].shape[-3:-1]
-            codec = build_codec(self.recipe.model.codec, (width, height), len(self.skeleton))
-            tensors.update(MapDrawer(codec, self.sender)(outlines))
+            tensors.update(self.drawers[width, height](outlines))
         image, clean = tensors.pop("image"), tensors.pop("clean", None)
         if image.dim() == 5:
             bf16 = self.recipe.train.amp == "bf16"
