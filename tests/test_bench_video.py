@@ -49,15 +49,15 @@ def measured(outputs: str, frames: int = 4, people: int = 1) -> bench_video.Timi
 def test_a_frame_is_divided_into_its_stages():
     timing = measured("raw")
     assert timing.looks == 1
-    for stage, expected in {"crop": 1, "network": 11, "decode": 1, "follow": 1, "total": 14}.items():
+    for stage, expected in {"crop": 1, "network": 11, "decode": 1, "who": 1, "filter": 1, "total": 15}.items():
         assert timing.ms[stage] == pytest.approx([expected] * 4), stage
-    assert timing.share == pytest.approx(14 / 11)
+    assert timing.share == pytest.approx(15 / 11) and timing.share_of_one == pytest.approx(14 / 11)
 
 
 def test_a_model_that_decodes_inside_is_followed_by_the_official_rule():
     timing = measured("decoded")
     assert timing.ms["decode"] == pytest.approx([0] * 4)
-    assert timing.ms["total"] == pytest.approx([13] * 4)
+    assert timing.ms["total"] == pytest.approx([14] * 4)
     facts = bench_video.report([timing], frames=[frame()] * 3, clip="a", threads=1, date="2026-01-02", host=HOST)
     assert facts["models"][0]["way"] == "official rule"
     assert bench_video.rows(facts)[0][4] == "in the network"

@@ -1,10 +1,13 @@
 """Geometry: one pixel convention, checked by hand on points and by single bright pixels on pictures."""
 
+import math
+
 import cv2
 import numpy as np
 import pytest
 
 from featherpose.geometry import (
+    _whole_part,
     box_of_points,
     compose,
     crop_map,
@@ -18,8 +21,10 @@ from featherpose.geometry import (
     scaling,
     square_around,
     transform,
+    transform_point,
     translation,
     warp,
+    whole_pixels,
 )
 from featherpose.skeletons import COCO17, Skeleton
 
@@ -286,6 +291,45 @@ def test_colours_are_three_pictures_of_grey(scale):
     seen = warp(image, matrix, (48, 40), border=(10, 20, 30))
     alone = [warp(image[..., c].copy(), matrix, (48, 40), border=(10 * (c + 1),) * 3) for c in range(3)]
     np.testing.assert_allclose(seen, np.stack(alone, axis=2), atol=1)  # OpenCV rounds one channel and four differently
+
+
+PARTS = [(20, 10, 70, 60), (-13, 4, 60, 77), (30, 24, 110, 104), (50, 60, 154, 164), (-40, -8, 168, 200), (0, 0, 120, 120)]
+"""Squares in and around a picture of 120 x 91, to be seen at 48 pixels: the larger ones of whole halved pixels."""
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("kind", ["colour", "grey", "float"])
+def test_parts_of_whole_pixels_are_resized_to_what_a_warp_shows(part, kind):
+    image = np.random.default_rng(0).integers(0, 256, (91, 120, 3), dtype=np.uint8)
+    image = {"colour": image, "grey": image[..., 0].copy(), "float": image.astype(np.float32)}[kind]
+    matrix = crop_map(np.array(part, float), (48, 48))
+    step = max(1, 2 ** math.floor(math.log2((part[2] - part[0]) / 48)))
+    assert _whole_part(matrix, (48, 48), image.shape, step) == part
+    resized = warp(image, matrix, (48, 48), border=(10, 20, 30), quick=True)
+    warped = warp(image, matrix, (48, 48), border=(10, 20, 30))
+    assert resized.shape == warped.shape and resized.dtype == warped.dtype
+    np.testing.assert_allclose(resized.astype(float), warped.astype(float), atol=1.01)
+
+
+@pytest.mark.parametrize("matrix", [scaling(2), mirror(64), rotation(5), compose(scaling(0.5), translation(0.3, 0))])
+def test_parts_that_are_not_of_whole_pixels_are_warped(matrix):
+    assert _whole_part(matrix, (32, 32), (64, 64, 3), 1) is None
+
+
+def test_a_point_moves_as_points_do():
+    matrix = compose(rotation(20), scaling(0.3, 2), translation(4, -7))
+    assert transform_point(matrix, (3.5, -8)) == pytest.approx(transform(matrix, np.array([3.5, -8])).tolist())
+
+
+def test_a_square_of_whole_pixels_is_less_than_a_pixel_from_what_was_asked_for():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        x, y, side = rng.uniform(-100, 600), rng.uniform(-100, 600), rng.uniform(2, 1500)
+        asked = np.array([x, y, x + side, y + side])
+        whole = whole_pixels(asked, (192, 192))
+        pixel = max(1, 2 ** math.floor(math.log2(side / 192)))
+        assert np.abs(whole - asked).max() <= pixel and not (whole % pixel).any()
+        assert whole[2] - whole[0] == whole[3] - whole[1]
 
 
 def test_warp_leaves_the_picture_alone():

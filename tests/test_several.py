@@ -8,7 +8,7 @@ import pytest
 from moving_people import SIZE_WH, Told, frame, person
 
 from featherpose import COCO17, Pose
-from featherpose.codecs.movenet import MoveNetCodec, _peaks
+from featherpose.codecs.movenet import MoveNetCodec, _cells, _peaks
 from featherpose.runtime.motion import (
     alike,
     begin,
@@ -49,7 +49,7 @@ def test_peaks_are_the_cells_that_none_within_reach_exceeds(reach):
     cells = list(itertools.product(range(15), range(20)))
     near = {a: [b for b in cells if (a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 <= reach**2] for a in cells}
     tops = [a for a in cells if values[a] >= 0.5 and all(values[b] <= values[a] for b in near[a])]
-    assert _peaks(values, 0.5, reach) == sorted(tops, key=lambda cell: -values[cell])
+    assert list(_peaks(_cells(values, 0.5), reach)) == sorted(tops, key=lambda cell: -values[cell])
 
 
 def test_people_come_by_their_scores_and_no_more_than_asked_for():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from moving_people import SIZE_WH, Told, frame, person
 
+from featherpose.geometry import whole_pixels
 from featherpose.pose import Pose
 from featherpose.runtime import tracker as tracker_module
 from featherpose.runtime.motion import begin, moved_on
@@ -261,8 +262,9 @@ def test_the_low_passed_crop_moves_by_its_share():
     for number, share in enumerate((0.1, 0.1 * 0.1)):  # what is left of the 20 px after one crop and after two
         track.reset()
         play(track, backend, [[person(200)], *[[person(220)]] * (number + 1)])
-        wanted = smart_crop(track.pose, SIZE_WH, threshold)
-        assert np.abs(track(FRAME, 0.2).box_xyxy - wanted).max() == pytest.approx(share * 20, abs=0.5)
+        wanted, kept = smart_crop(track.pose, SIZE_WH, threshold), track._crop
+        assert np.abs(kept - wanted).max() == pytest.approx(share * 20, abs=0.5)
+        assert np.array_equal(track(FRAME, 0.2).box_xyxy, whole_pixels(kept, track.predictor.spec.input_size))
     with pytest.raises(ValueError, match="crop_alpha"):
         Tracker(track.predictor, crop_alpha=0)
 

@@ -7,6 +7,7 @@ corner of the top-left pixel.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from featherpose.skeletons import Skeleton
 
 PIXEL_CENTRE = 0.5
 """OpenCV's warps count from the centre of the first pixel; ours from its corner."""
+
+WHOLE = 1e-6
+"""Pixels: so near a border between pixels is on it."""
 
 LARGEST = 32_000
 """Longer pictures are cut to the part that is seen: OpenCV 4 warps at most 32,766 pixels a side."""
@@ -75,6 +79,13 @@ def transform(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return (xy @ matrix[:, :2].T + matrix[:, 2]).astype(dtype, copy=False)
 
 
+def transform_point(matrix: np.ndarray, xy: Sequence[float]) -> tuple[float, float]:
+    """One point (x, y) moved by a map."""
+    (a, b, c), (d, e, f) = matrix.tolist()
+    x, y = (float(v) for v in xy)
+    return a * x + b * y + c, d * x + e * y + f
+
+
 def scale_of(matrix: np.ndarray) -> float:
     """By what factor a map stretches lengths (the root of the area factor)."""
     (a, b), (d, e) = matrix[:, :2].tolist()
@@ -92,7 +103,9 @@ def letterbox(size_wh: tuple[float, float], out_wh: tuple[int, int]) -> np.ndarr
 def crop_map(box_xyxy: np.ndarray, out_wh: tuple[int, int]) -> np.ndarray:
     """Takes a box of the photo onto the input, keeping the aspect ratio (a box of another shape is letterboxed)."""
     x1, y1, x2, y2 = (float(v) for v in box_xyxy)
-    return compose(translation(-x1, -y1), letterbox((x2 - x1, y2 - y1), out_wh))
+    scale = min(out_wh[0] / (x2 - x1), out_wh[1] / (y2 - y1))
+    x, y = (out_wh[0] - scale * (x1 + x2)) / 2, (out_wh[1] - scale * (y1 + y2)) / 2
+    return np.array([[scale, 0.0, x], [0.0, scale, y]])
 
 
 def middle_of(box_xyxy: np.ndarray) -> np.ndarray:
@@ -107,6 +120,19 @@ def square_around(box_xyxy: np.ndarray, margin: float) -> np.ndarray:
     half = max(x2 - x1, y2 - y1, 1.0) * margin / 2
     cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
     return np.array([cx - half, cy - half, cx + half, cy + half])
+
+
+def whole_pixels(square_xyxy: np.ndarray, out_wh: tuple[int, int]) -> np.ndarray:
+    """The square moved and resized by less than a pixel, so that it begins and ends between pixels of the photo.
+
+    A quick `warp` wants such squares. Where it halves the photo first, they are pixels of the halved one.
+    """
+    x1, y1, x2, y2 = (float(v) for v in square_xyxy)
+    step = 2 ** _halvings((x2 - x1) / max(out_wh))
+    side = max(round((x2 - x1) / step), 1) * step
+    step = 2 ** _halvings(side / max(out_wh))  # rounding up may have come to one more
+    left, top = (step * round(((a + b - side) / 2) / step) for a, b in ((x1, x2), (y1, y2)))
+    return np.array([left, top, left + side, top + side], np.float64)
 
 
 def box_of_points(xy: np.ndarray) -> np.ndarray | None:
@@ -127,17 +153,23 @@ def warp(
     out_wh: tuple[int, int],
     *,
     border: tuple[int, int, int] = (0, 0, 0),
+    quick: bool = False,
 ) -> np.ndarray:
     """The picture seen through an affine map: (out_h, out_w, C) of the picture's dtype, bilinear.
 
     Shrinking by two or more first halves the part that is needed by averages, as often as it can be, so that nothing is
     skipped over.
     Outside the picture stands `border` (R, G, B).
+    quick: a part of whole pixels (`whole_pixels`) is resized, which takes OpenCV a third of the time of a warp and gives the
+    same within a grey level.
     """
-    halvings = max(0, math.floor(math.log2(1 / scale_of(matrix)) + 1e-6))  # the last digit of a quarter costs none
+    halvings = _halvings(1 / scale_of(matrix))
+    part = _whole_part(matrix, out_wh, image.shape, 2**halvings) if quick else None
+    if part is not None:
+        return _resized(image, *part, halvings, out_wh, border)
     channels = image.shape[2:]
     if halvings or max(image.shape[:2]) > LARGEST:
-        left, top, right, bottom = _needed(matrix, out_wh, image.shape)
+        left, top, right, bottom = _needed(matrix, out_wh, image.shape, 2**halvings)
         image = image[top:bottom, left:right]
         for _ in range(halvings):
             image = _padded(_halved(image))
@@ -147,6 +179,49 @@ def warp(
         image, centred, out_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(*border, 0)
     )
     return cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB) if seen.shape[2:] == (4,) != channels else seen
+
+
+def _halvings(shrinking: float) -> int:
+    """How often a picture is halved before it is warped to 1 / shrinking of its size."""
+    return max(0, math.floor(math.log2(shrinking) + 1e-6))  # the last digit of a quarter costs none
+
+
+def _whole_part(
+    matrix: np.ndarray, out_wh: tuple[int, int], shape: tuple[int, ...], step: int
+) -> tuple[int, int, int, int] | None:
+    """The part (left, top, right, bottom) of a picture (H, W, ...) that a map shows, which may reach outside.
+
+    None where it is not made of whole pixels, `step` wide, where it is enlarged (pixels beside the part count then), turned
+    or mirrored, and where it shows nothing of the picture.
+    """
+    (a, b, c), (d, e, f) = matrix.tolist()
+    if b or d or not 0 < a <= 1 or not 0 < e <= 1:
+        return None
+    corners = (-c / a, -f / e, (out_wh[0] - c) / a, (out_wh[1] - f) / e)
+    left, top, right, bottom = (step * round(v / step) for v in corners)
+    if max(abs(v - r) for v, r in zip(corners, (left, top, right, bottom), strict=True)) > WHOLE:
+        return None
+    if left >= shape[1] or top >= shape[0] or right <= 0 or bottom <= 0:
+        return None
+    return left, top, right, bottom
+
+
+def _resized(
+    image: np.ndarray,
+    left: int, top: int, right: int, bottom: int,
+    halvings: int, out_wh: tuple[int, int], border: tuple[int, int, int],
+) -> np.ndarray:  # fmt: skip
+    """A part of the picture, halved and resized as `warp` has it: what OpenCV does in a third of the time of a warp."""
+    seen = image[max(top, 0) : bottom, max(left, 0) : right]
+    for _ in range(halvings):
+        seen = _halved(seen)
+    step = 2**halvings
+    above, before = max(-top, 0) // step, max(-left, 0) // step
+    below, behind = (bottom - top) // step - above - seen.shape[0], (right - left) // step - before - seen.shape[1]
+    if above or below or before or behind:
+        sides = above, below, before, behind
+        seen = cv2.copyMakeBorder(seen, *sides, cv2.BORDER_CONSTANT, value=(*border, 0))
+    return cv2.resize(seen, out_wh, interpolation=cv2.INTER_LINEAR)
 
 
 def _padded(image: np.ndarray) -> np.ndarray:
@@ -164,12 +239,21 @@ def _halved(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
 
 
-def _needed(matrix: np.ndarray, out_wh: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """The part (left, top, right, bottom) of a picture (H, W, ...) that is seen, with a rim; at least one pixel."""
+def _needed(matrix: np.ndarray, out_wh: tuple[int, int], shape: tuple[int, ...], step: int) -> tuple[int, int, int, int]:
+    """The part (left, top, right, bottom) of a picture (H, W, ...) that is seen, with a rim; at least one pixel.
+
+    A part that begins between pixels, `step` wide when they are halved, keeps them whole.
+    """
     height, width = shape[:2]
     (a, b, c), (d, e, f) = invert(matrix).tolist()
     corners = [(x, y) for x in (0, out_wh[0]) for y in (0, out_wh[1])]
     across, down = [a * x + b * y + c for x, y in corners], [d * x + e * y + f for x, y in corners]
-    left, top = (min(max(math.floor(min(v)) - 2, 0), size - 1) for v, size in ((across, width), (down, height)))
+    left, top = (min(max(_before(min(v), step), 0), size - 1) for v, size in ((across, width), (down, height)))
     right, bottom = min(math.ceil(max(across)) + 2, width), min(math.ceil(max(down)) + 2, height)
     return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _before(place: float, step: int) -> int:
+    """Where a rim before a place begins: so that pixels are halved from the place on if it stands between them."""
+    whole = step * round(place / step)
+    return whole - 2 * step if abs(place - whole) <= WHOLE else math.floor(place) - 2

@@ -184,7 +184,11 @@ def naive_warp(image, scale, x, y, out_wh):
     """Bilinear samples, zeros outside, of a picture that was halved by averages as often as the scale allows."""
     times = max(0, math.floor(math.log2(1 / scale) + 1e-6))
     height, width = image.shape[:2]
-    low = [math.floor(-shift / scale) - 2 for shift in (x, y)]
+    pixel = 2**times
+    low = []
+    for shift in (x, y):
+        whole = pixel * round(-shift / scale / pixel)  # a part of whole pixels is halved from where it begins
+        low.append(whole - 2 * pixel if abs(whole + shift / scale) < 1e-6 else math.floor(-shift / scale) - 2)
     high = [math.ceil((out - shift) / scale) + 2 for out, shift in zip(out_wh, (x, y), strict=True)]
     left, top = (min(max(v, 0), size - 1) for v, size in zip(low, (width, height), strict=True))
     image = image[top : min(high[1], height), left : min(high[0], width)].astype(float)
@@ -237,11 +241,40 @@ def warp_cases():
         warp_case("shrunk to a quarter exactly", (36, 32), 0.25, 0.0, 0.0),
         warp_case("shrunk to a sixth of a part", (61, 55), 0.17, -1.9, -0.6),
         warp_case("mostly outside", (20, 20), 0.8, 5.5, -12.25),
+        warp_case("a part of whole pixels, shrunk a little", (30, 26), 8 / 13, -7 * 8 / 13, -5 * 8 / 13),
+        warp_case("a part of whole pixels, shrunk to a third", (40, 36), 1 / 3, -2.0, -4 / 3),
+        warp_case("a part of whole pixels, shrunk to a fifth, outside on two sides", (31, 33), 0.2, -0.8, 2.4),
         warp_case("wholly outside", (10, 10), 0.5, 40.0, 40.0, (4, 4)),
     ]
 
 
+# --- whole pixels -----------------------------------------------------------------------------------------------------
+
+
+def whole_pixels_case(square, out_wh=(192, 192)):
+    """The nearest square whose corners and side are multiples of 1, or of 2, 4, ... where it is halved before it is shrunk."""
+    x1, y1, x2, y2 = square
+    side, pixel = x2 - x1, 1
+    while side / max(out_wh) >= 2 * pixel:
+        pixel *= 2
+    side = max(pixel, pixel * round(side / pixel))
+    if side / max(out_wh) >= 2 * pixel:
+        pixel *= 2
+    left = pixel * round((x1 + x2 - side) / 2 / pixel)
+    top = pixel * round((y1 + y2 - side) / 2 / pixel)
+    return {"square": list(square), "out_wh": list(out_wh), "expected": [left, top, left + side, top + side]}
+
+
+def whole_pixels_cases():
+    squares = [
+        (10.4, 20.6, 110.4, 120.6), (10.5, 21.5, 111.0, 122.0), (-30.3, -7.7, 353.5, 376.1), (-101.2, 40.1, 298.9, 440.2),
+        (0, -280, 1280, 1000), (3.2, 5.1, 3.6, 5.5), (-1.5, -2.5, 1.5, 0.5), (100.1, 90.2, 867.9, 858.0),
+    ]  # fmt: skip
+    return [whole_pixels_case(square) for square in squares] + [whole_pixels_case((7.7, 3.3, 150.2, 145.8), (64, 64))]
+
+
 FILES = {
+    "whole_pixels.json": ({"version": 1}, whole_pixels_cases),
     "smart_crop.json": ({"version": 1, "tolerance": 0.001}, smart_crop_cases),
     "one_euro.json": ({"version": 1, "tolerance": 1e-5, "defaults": DEFAULTS}, one_euro_cases),
     "warp.json": ({"version": 1, "tolerance": 3}, warp_cases),

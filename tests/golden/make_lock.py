@@ -43,7 +43,7 @@ class Crowd:
     """A predictor of people who are told to it: those whose joints' mean lies in the square that is looked at."""
 
     def __init__(self):
-        self.spec = SimpleNamespace(skeleton=SKELETON, joint_threshold=0.2, outputs="raw")
+        self.spec = SimpleNamespace(skeleton=SKELETON, joint_threshold=0.2, outputs="raw", input_size=(192, 192))
         self.people = []
 
     def several(self, predictor, image, region_xyxy, limit, *, threshold=0.1, focus_xy=None):
@@ -59,7 +59,7 @@ class Crowd:
             found = [first, *(entry for entry in found if entry is not first)]
         return [self.pose(one, region_xyxy) for one, _ in found[:limit]]
 
-    def look(self, image, region_xyxy, focus_xy=None):
+    def look(self, image, region_xyxy, focus_xy=None, quick=False):
         middle = (region_xyxy[:2] + region_xyxy[2:]) / 2
         poses = self.several(self, image, region_xyxy, 1, focus_xy=middle if focus_xy is None else focus_xy)
         return poses[0] if poses else self.pose({"xy": [middle.tolist()] * len(BODY), "score": 0.01}, region_xyxy)

@@ -1,6 +1,7 @@
 // Decoder, smart crop, filter and warp agree with the vectors that Python is tested against.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { wholePixels } from "../../src/featherpose/web/js/geometry.js";
 import { decode } from "../../src/featherpose/web/js/movenet.js";
 import { DEFAULTS, OneEuro } from "../../src/featherpose/web/js/one_euro.js";
 import { smartCrop } from "../../src/featherpose/web/js/smart_crop.js";
@@ -26,6 +27,12 @@ for (const { name, joints, xy, score, size_wh: size, threshold, expected } of cr
     assert.ok(farthest(smartCrop({ xy, score }, joints, size, threshold), expected) < crops.tolerance);
   });
 }
+
+test("squares of whole pixels", () => {
+  for (const { square, out_wh: out, expected } of golden("whole_pixels.json").cases) {
+    assert.deepEqual(wholePixels(square, out).map((value) => value + 0), expected); // no -0
+  }
+});
 
 const filters = golden("one_euro.json");
 /** 'min_cutoff' as JavaScript spells it, 'minCutoff'. */

@@ -16,7 +16,7 @@ const mean = (xy) => [0, 1].map((axis) => xy.reduce((sum, point) => sum + point[
 
 /** A looker that gives the people who are told to it: the class `Crowd` of tests/golden/make_lock.py. */
 class Told {
-  spec = { joints, sigmas, jointThreshold: 0.2, poseThreshold: 0.2 };
+  spec = { joints, sigmas, jointThreshold: 0.2, poseThreshold: 0.2, inputSize: [192, 192] };
   people = [];
 
   async several(picture, [x1, y1, x2, y2], limit, { threshold = 0.1, focus = null } = {}) {

@@ -93,10 +93,10 @@ def _print_table(facts: dict, kind) -> None:
 
     table = Table(Column("model", overflow="fold"), box=box.SIMPLE, padding=(0, 1, 0, 0))
     if kind is bench_video:
-        for name in (*bench_video.STAGES, "total /\nnetwork"):
+        for name in (*bench_video.STAGES, "of the\nnetwork"):
             table.add_column(name, justify="right")
-        for label, way, *stages, share, looks in bench_video.rows(facts):
-            table.add_row(f"{escape(label)}\n{way}, {looks} looks", *map(_two_lines, stages), share)
+        for label, way, *stages, share, of_one, looks in bench_video.rows(facts):
+            table.add_row(f"{escape(label)}\n{way}, {looks} looks", *map(_two_lines, stages), f"{share}\n{of_one}")
     else:
         for name in (*kind.STAGES, "decode / network"):
             table.add_column(name, justify="right")

@@ -19,6 +19,7 @@ Coordinates are (x, y) in input pixels, continuous, origin at the top-left corne
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -446,6 +447,18 @@ class MoveNetCodec:
             (x, y), softening = (v / self.stride for v in focus_xy), self.softening
         return divmod(int((center * _focus(width, height, x, y, softening)).argmax()), width)
 
+    def _nearest_of(
+        self, cells: dict[tuple[int, int], float], center: np.ndarray, floor: float, focus_xy: tuple[float, float]
+    ) -> tuple[int, int]:
+        """`_nearest` by way of the cells of at least `floor`, see `_cells`: of the others none may be the answer."""
+        x, y = (v / self.stride for v in focus_xy)
+        best, most = None, floor / self.softening  # what a cell below the floor comes to at most, right in the focus
+        for (row, column), value in cells.items():
+            near = value / (math.hypot(column - x, row - y) + self.softening)
+            if near > most:
+                best, most = (row, column), near
+        return best or self._nearest(center, focus_xy)
+
     def _joints_at(
         self, maps: dict[str, np.ndarray], rows: list[int], columns: list[int]
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -542,8 +555,9 @@ class MoveNetCodec:
         two peaks (featherpose.runtime.several suppresses such doubles).
         """
         center = maps["center"][0]  # (H, W)
-        chosen = [] if focus_xy is None else [self._nearest(center, focus_xy)]  # (row, column), at most `limit`
-        for row, column in _peaks(center, threshold, min_distance):
+        cells = _cells(center, threshold)
+        chosen = [] if focus_xy is None else [self._nearest_of(cells, center, threshold, focus_xy)]  # at most `limit`
+        for row, column in _peaks(cells, min_distance):
             if len(chosen) >= limit:
                 break
             if all((row - r) ** 2 + (column - c) ** 2 > min_distance**2 for r, c in chosen):
@@ -569,25 +583,26 @@ MOST_CELLS = 512
 """Cells of the centre map that are looked at for peaks; people fill some ten each."""
 
 
-def _peaks(values: np.ndarray, threshold: float, reach: float) -> list[tuple[int, int]]:
-    """(row, column) of the cells of (H, W) values that reach the threshold and no cell within `reach` exceeds, best first."""
-    height, width = values.shape
-    rim = int(reach)
-    framed = np.full((height + 2 * rim, width + 2 * rim), -np.inf, np.float32)
-    framed[rim : rim + height, rim : rim + width] = values
-    place = np.flatnonzero(framed >= threshold)
-    framed = framed.ravel()
-    place = place[np.argsort(-framed[place], kind="stable")[:MOST_CELLS]]
-    near = framed[place[:, None] + _steps(reach, width + 2 * rim)]  # (N, cells within reach)
-    rows, columns = np.divmod(place[(framed[place][:, None] >= near).all(axis=1)], width + 2 * rim)
-    return list(zip((rows - rim).tolist(), (columns - rim).tolist(), strict=True))
+def _cells(values: np.ndarray, threshold: float) -> dict[tuple[int, int], float]:
+    """(row, column) -> value of the cells of (H, W) values that reach the threshold, row by row: few, for plain Python."""
+    place = np.flatnonzero(values >= threshold)
+    rows, columns = np.divmod(place, values.shape[1])
+    return dict(zip(zip(rows.tolist(), columns.tolist(), strict=True), values.ravel()[place].tolist(), strict=True))
+
+
+def _peaks(cells: dict[tuple[int, int], float], reach: float) -> Iterator[tuple[int, int]]:
+    """(row, column) of the `_cells` that none within `reach` exceeds, best first."""
+    steps = _steps(reach)
+    for (row, column), value in sorted(cells.items(), key=lambda cell: -cell[1])[:MOST_CELLS]:
+        if all(cells.get((row + down, column + across), value) <= value for down, across in steps):
+            yield row, column
 
 
 @lru_cache(maxsize=8)
-def _steps(reach: float, width: int) -> np.ndarray:
-    """From a cell to every other within reach, in a flat array whose rows have so many cells."""
+def _steps(reach: float) -> list[tuple[int, int]]:
+    """(down, across) from a cell to every other within reach."""
     sides = range(-int(reach), int(reach) + 1)
-    return np.array([i * width + j for i in sides for j in sides if 0 < i * i + j * j <= reach**2], np.int64)
+    return [(down, across) for down in sides for across in sides if 0 < down * down + across * across <= reach**2]
 
 
 def _boxes(points: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

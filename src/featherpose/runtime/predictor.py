@@ -71,15 +71,23 @@ class Predictor:
             return pose
         return self.look(image, closer, focus_xy=None if point is None else middle_of(closer))
 
-    def look(self, image: np.ndarray, region_xyxy: np.ndarray, focus_xy: tuple[float, float] | None = None) -> Pose:
+    def look(
+        self,
+        image: np.ndarray,
+        region_xyxy: np.ndarray,
+        focus_xy: tuple[float, float] | None = None,
+        *,
+        quick: bool = False,
+    ) -> Pose:
         """The pose found by one look at a part of the photo, in pixels of the photo.
 
         image: (H, W, 3) uint8 RGB. region_xyxy: a square in photo pixels, it may reach outside; zeros stand there.
         focus_xy: the person nearest this point of the photo is taken. None: whom the region is about, which depends less
         on who stands in its middle (the codec's center_softening). Models with their decoding inside take the middle.
+        quick: a square of whole pixels is cut out in a third of the time, see `warp`.
         """
         focus = None if focus_xy is None else [focus_xy]
-        return self._look([image], [region_xyxy], focus)[0]
+        return self._look([image], [region_xyxy], focus, quick)[0]
 
     def look_batch(
         self, images: Sequence[np.ndarray], regions: Sequence[np.ndarray], *, named: bool = False
@@ -92,11 +100,14 @@ class Predictor:
             raise ValueError(f"each picture needs its region: got {len(images)} pictures and {len(regions)} regions")
         return self._look(images, regions, [middle_of(r) for r in regions] if named else None) if len(images) else []
 
-    def _look(self, images: Sequence[np.ndarray], regions: Sequence[np.ndarray], focus_xy) -> list[Pose]:
+    def _look(self, images: Sequence[np.ndarray], regions: Sequence[np.ndarray], focus_xy, quick: bool = False) -> list[Pose]:
         to_input = [crop_map(region, self.spec.input_size) for region in regions]
         outputs = self.backend.run(
             np.stack(
-                [warp(image, matrix, self.spec.input_size) for image, matrix in zip(images, to_input, strict=True)]
+                [
+                    warp(image, matrix, self.spec.input_size, quick=quick)
+                    for image, matrix in zip(images, to_input, strict=True)
+                ]
             )
         )
         if self._codec is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from featherpose.geometry import crop_map, invert, transform, warp
+from featherpose.geometry import crop_map, invert, transform, transform_point, warp
 from featherpose.pose import Pose
 from featherpose.runtime.motion import Motion, alike, begin, colours_of, evidence, matches, moved_on, overlaps
 from featherpose.runtime.one_euro import OneEuro
@@ -43,10 +43,10 @@ def look_several(
     spec = predictor.spec
     to_input = crop_map(region_xyxy, spec.input_size)
     if spec.outputs != "raw":
-        return [predictor.look(image, region_xyxy)]
-    outputs = predictor.backend.run(warp(image, to_input, spec.input_size)[None])
+        return [predictor.look(image, region_xyxy, quick=True)]
+    outputs = predictor.backend.run(warp(image, to_input, spec.input_size, quick=True)[None])
     maps = {name: values[0] for name, values in outputs.items()}
-    focus = None if focus_xy is None else tuple(transform(to_input, np.asarray(focus_xy, np.float64)))
+    focus = None if focus_xy is None else transform_point(to_input, focus_xy)
     xy, score, pose_score = predictor._codec.decode_several(maps, limit, threshold=threshold, focus_xy=focus)
     xy = transform(invert(to_input), xy.astype(np.float64))
     return without_doubles(

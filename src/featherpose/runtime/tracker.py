@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from featherpose.geometry import middle_of, square_around
+from featherpose.geometry import middle_of, square_around, whole_pixels
 from featherpose.pose import Pose
 from featherpose.runtime.motion import (
     Motion,
@@ -104,6 +104,7 @@ class Tracker:
         if not 0 < crop_alpha <= 1:
             raise ValueError(f"crop_alpha must be above 0 and at most 1, got {crop_alpha}")
         self.predictor = predictor
+        self._input_wh = predictor.spec.input_size
         self.lock = lock
         self.crop_alpha = crop_alpha
         self.smoothing = (OneEuro() if smoothing else None) if isinstance(smoothing, bool) else smoothing.copy()
@@ -224,9 +225,9 @@ class Tracker:
 
     def _follow_plainly(self, image: np.ndarray) -> None:
         """The official rule: one look at the last crop, whoever is nearest its middle."""
-        region = whole_frame(self._size_wh) if self._crop is None else self._crop
+        region = whole_frame(self._size_wh) if self._crop is None else whole_pixels(self._crop, self._input_wh)
         focus = None if self._crop is None else middle_of(region)
-        pose = self.predictor.look(image, region, focus_xy=focus)
+        pose = self.predictor.look(image, region, focus_xy=focus, quick=True)
         counts = pose.score > self.predictor.spec.joint_threshold
         if counts.any() and pose.score[counts].mean() >= OFFICIAL_LEAST_SCORE:
             self._seen(pose)
@@ -259,6 +260,7 @@ class Tracker:
         self._seen(pose)
 
     def _poses(self, image: np.ndarray, region: np.ndarray, focus: np.ndarray | None) -> list[Pose]:
+        region = whole_pixels(region, self._input_wh)
         poses = look_several(
             self.predictor, image, region, self.lock.people, threshold=self.lock.center, focus_xy=focus
         )

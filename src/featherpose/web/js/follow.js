@@ -1,4 +1,5 @@
 // One person followed through a video: featherpose.runtime.tracker in JavaScript; docs/tracking.md tells the rules.
+import { wholePixels } from "./geometry.js";
 import { advance } from "./look.js";
 import { alike, begin, centreAt, colourLikeness, evidence, likeness, matches, movedOn, placeAt } from "./motion.js";
 import { OneEuro, smoothed } from "./one_euro.js";
@@ -144,7 +145,8 @@ export class Follower {
 
   async poses(picture, region, focus) {
     const { people, center, kept } = this.lock;
-    const poses = await this.looker.several(picture, region, people, { threshold: center, focus });
+    const view = wholePixels(region, this.spec.inputSize);
+    const poses = await this.looker.several(picture, view, people, { threshold: center, focus });
     return poses.filter((pose) => evidence(pose) >= kept);
   }
 

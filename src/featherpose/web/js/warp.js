@@ -2,6 +2,11 @@
 //
 // A picture is {width, height, read(left, top, width, height)}, where `read` gives RGBA bytes, row by row.
 
+import { halvingsOf } from "./geometry.js";
+
+/** Pixels: so near a border between pixels is on it. */
+const WHOLE = 1e-6;
+
 /** A picture in memory. data: RGBA bytes, row by row. */
 export function arrayPicture(data, width, height) {
   return {
@@ -24,7 +29,7 @@ export function arrayPicture(data, width, height) {
  * Shrinking by two or more first halves the part that is needed by averages, as often as it can be.
  */
 export function warp(picture, map, [outWidth, outHeight]) {
-  const halvings = Math.max(0, Math.floor(Math.log2(1 / map.scale) + 1e-6));
+  const halvings = halvingsOf(1 / map.scale);
   const part = needed(picture, map, [outWidth, outHeight]);
   let { left, top, width, height } = part;
   let data = picture.read(left, top, width, height);
@@ -39,10 +44,13 @@ export function warp(picture, map, [outWidth, outHeight]) {
   return blend(data, width, columns, rows);
 }
 
-/** The part of a picture that is seen, with a rim; at least one pixel. */
+/** The part of a picture that is seen, with a rim; at least one pixel. Parts that begin between pixels are halved from there. */
 export function needed(picture, map, [outWidth, outHeight]) {
+  const pixel = 2 ** halvingsOf(1 / map.scale);
   const range = (shift, out, size) => {
-    const low = Math.floor(-shift / map.scale) - 2;
+    const first = -shift / map.scale;
+    const whole = pixel * Math.round(first / pixel);
+    const low = Math.abs(first - whole) < WHOLE ? whole - 2 * pixel : Math.floor(first) - 2;
     const high = Math.ceil((out - shift) / map.scale) + 2;
     const start = Math.min(Math.max(low, 0), size - 1);
     return [start, Math.max(Math.min(high, size), start + 1)];
