@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
 
 from featherpose.cli import run
 from featherpose.codecs import build_codec
@@ -225,6 +226,47 @@ class MapsOf:
             maps = {k: v.numpy().copy() for k, v in self.network(planes(torch.from_numpy(images))).items()}
         self.change(maps)
         return maps
+
+
+class Patches(torch.nn.Module):
+    """The least network with the four maps: each cell looks at its own 4 x 4 pixels."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.look = torch.nn.Conv2d(3, 1 + 17 + 34 + 34, 4, stride=4)
+
+    def forward(self, image):
+        center, heatmap, regression, offset = self.look(image / 255 - 0.5).split((1, 17, 34, 34), dim=1)
+        regression, offset = (values.unflatten(1, (17, 2)) for values in (8 * regression, 0.5 + offset.tanh() / 2))
+        return {
+            "center": (4 * center).sigmoid(),
+            "heatmap": (4 * heatmap).sigmoid(),
+            "regression": regression,
+            "offset": offset,
+        }
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [{"vote_radius": 1, "softening": 4.0, "center_softening": 16.0}, {"vote_radius": 2}, {"refine": "dark"}],
+    ids=lambda codec: next(iter(codec)) + str(next(iter(codec.values()))),
+)
+def test_every_way_to_decode_is_in_the_file_for_any_batch(codec):
+    """Votes at the rim, tops and the centre's own softening, as the bundled models have them."""
+    spec = replace(SPEC, codec={"name": "movenet", "offset_radius": 2, **codec}, outputs="decoded")
+    network = Patches().eval()
+    session = onnxruntime.InferenceSession(onnx_export.trace(network, spec).SerializeToString())
+    own = build_codec(spec.codec, SIZE, 17)
+    for batch in (1, 3):
+        images = noise(SIZE, batch, 4)
+        with torch.no_grad():
+            maps = {name: values.numpy() for name, values in network(planes(torch.from_numpy(images))).items()}
+        xy, score, pose_score = own.decode_batch(maps)
+        joints, presence = session.run(["joints", "pose_score"], {"image": images})
+        assert xy.std(axis=(0, 1)).min() > 3, "the joints are all in one place, this test says nothing"
+        assert np.abs(joints[:, :, :2] - xy).max() < 1e-2
+        assert np.abs(joints[:, :, 2] - score).max() < 1e-4 and np.abs(presence - pose_score).max() < 1e-4
 
 
 class TwoPeaks(torch.nn.Module):

@@ -210,6 +210,7 @@ def test_the_file_says_what_it_is(made, folder):
     told = spec.provenance["quantisation"]
     assert told["float"] == ["first", "neck", "heads"]
     assert (told["pictures"], told["method"]) == (16, "minmax")
+    assert (told["data"], told["split"]) == ("data", "train")
     assert told["shift"] == shift.to_dict()
     assert path.stat().st_size < 1.2 * (folder / "toy.onnx").stat().st_size
 

@@ -41,12 +41,11 @@ def crops(path: str | Path, spec: ModelSpec, count: int, *, split: str | None = 
     margin; or a photo or folder of photos without labels, which are taken whole and padded.
     """
     path = Path(path)
-    if not (path.suffix.lower() == ".json" or (path.is_dir() and splits_of(path))):
+    if not _labelled(path):
         if split is not None:
             raise ValueError(f"{path}: a split ('{split}') needs a data folder with person_keypoints_SPLIT.json")
         return photos(path, spec.input_size, count)
-    if split is None and path.is_dir():
-        split = "train"
+    split = split_of(path, split)
     labels = find_labels(path, split=split)
     samples = [sample for sample in read_dataset(labels, problems=[]) if sample.target >= 0]
     if not samples:
@@ -56,6 +55,16 @@ def crops(path: str | Path, spec: ModelSpec, count: int, *, split: str | None = 
         box = square_around(sample.target_box(), spec.crop_margin)
         pictures.append(warp(read_photo(sample.photo), crop_map(box, spec.input_size), spec.input_size))
     return np.stack(pictures)
+
+
+def split_of(path: str | Path, split: str | None) -> str | None:
+    """The split of a data folder that `crops` takes pictures of, None where there is none."""
+    return "train" if split is None and Path(path).is_dir() and _labelled(Path(path)) else split
+
+
+def _labelled(path: Path) -> bool:
+    """Whether it is a label file or a data folder, no folder of mere photos."""
+    return path.suffix.lower() == ".json" or bool(path.is_dir() and splits_of(path))
 
 
 def _evenly(things: list, count: int) -> list:

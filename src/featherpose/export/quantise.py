@@ -23,7 +23,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from featherpose.codecs import build_codec
 from featherpose.export.cheaper import double_by_products, normalise_in_weights
-from featherpose.export.pictures import crops
+from featherpose.export.pictures import crops, split_of
 from featherpose.runtime.backends import Backend
 from featherpose.runtime.backends.onnx import OnnxBackend
 from featherpose.skeletons import did_you_mean
@@ -155,6 +155,8 @@ def quantise_onnx(
             "format": "QDQ, weights int8 per channel, activations uint8",
             "method": method,
             "pictures": len(calibrated),
+            "data": Path(data).name,
+            "split": split_of(data, split),
             "float": list(keep),
             "onnxruntime": onnxruntime.__version__,
         }
