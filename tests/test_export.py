@@ -264,7 +264,7 @@ def test_every_way_to_decode_is_in_the_file_for_any_batch(codec):
             maps = {name: values.numpy() for name, values in network(planes(torch.from_numpy(images))).items()}
         xy, score, pose_score = own.decode_batch(maps)
         joints, presence = session.run(["joints", "pose_score"], {"image": images})
-        assert xy.std(axis=(0, 1)).min() > 3, "the joints are all in one place, this test says nothing"
+        assert xy.std(axis=(0, 1)).min() > 2, "the joints are all in one place, this test says nothing"
         assert np.abs(joints[:, :, :2] - xy).max() < 1e-2
         assert np.abs(joints[:, :, 2] - score).max() < 1e-4 and np.abs(presence - pose_score).max() < 1e-4
 
