@@ -16,7 +16,7 @@ from featherpose.cli import run
 from featherpose.cli.evaluate import unique_names
 from featherpose.data.sample import Sample
 from featherpose.evaluate import PROTOCOLS, evaluate
-from featherpose.evaluate_report import presence_line, worst_sheet
+from featherpose.evaluate_report import evenly_of, presence_line, targets_sheet, worst_of
 from featherpose.geometry import crop_map, transform
 from featherpose.metrics.oks import OKS_THRESHOLDS
 from featherpose.pose import Pose
@@ -365,7 +365,7 @@ def test_results_are_plain_json():
     assert set(facts["per_joint"]) == set(TRUNK.joints)
 
 
-def test_the_sheet_shows_the_worst_first():
+def test_the_sheet_shows_the_targets_it_is_told():
     found = measure(SAMPLES, lambda s: s.xy[0] + np.array([0, 6 * s.sample_id]))
     shades = []
 
@@ -373,7 +373,8 @@ def test_the_sheet_shows_the_worst_first():
         shades.append(s.sample_id)
         return read(s)
 
-    assert worst_sheet(found, 2, reading).ndim == 3
+    assert worst_of(found, 2) == [4, 3] and evenly_of(found, 3) == [0, 2, 4] and evenly_of(found, 9) == [0, 1, 2, 3, 4]
+    assert targets_sheet(found, worst_of(found, 2), reading).ndim == 3
     assert shades == [4, 3]
 
 
@@ -420,7 +421,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_command_compares_models_and_writes_results(folder, capsys):
-    assert run(["evaluate", "exact.truth", "shifted.truth", "--data", "data", "--out", "out", "--worst", "2"]) == 0
+    assert run(["evaluate", "exact.truth", "shifted.truth", "--data", "data", "--out", "out", "--worst", "2", "--shown", "3"]) == 0
     printed = capsys.readouterr()
     assert "exact" in printed.out and "shifted" in printed.out and "data/val: 3 photos" in printed.out
     assert "warning: exact, crop: saturated" in printed.err
@@ -431,7 +432,8 @@ def test_the_command_compares_models_and_writes_results(folder, capsys):
     assert facts["command"].startswith("featherpose evaluate exact.truth shifted.truth --data data --split val")
     rows = list(csv.DictReader(Path("out/shifted.crop.joints.csv").read_text().splitlines()))
     assert [row["joint"] for row in rows] == list(TRUNK.joints) and rows[0]["px5_at_160"] == "0.0"
-    assert Image.open("out/exact.crop.worst.png").size[0] > 400
+    worst, shown = (Image.open(f"out/exact.crop.{kind}.png").size for kind in ("worst", "shown"))
+    assert 400 < worst[0] < shown[0]
     assert not [path for path in Path("out").iterdir() if path.name.startswith(".")]
 
 

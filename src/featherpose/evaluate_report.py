@@ -38,7 +38,7 @@ PART_FIGURES = {
 }  # fmt: skip
 TILE = 224
 """Side of one picture of the sheet, pixels."""
-WORST_COLUMNS = 8
+SHEET_COLUMNS = 8
 """Pictures in a row of the sheet: four pairs of prediction and truth."""
 
 
@@ -157,23 +157,34 @@ def cpu_name() -> str:
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
-def write_worst(
-    path: Path, evaluation: Evaluation, count: int = 24, read: Callable[[Sample], np.ndarray] | None = None
+def write_sheet(
+    path: Path, evaluation: Evaluation, numbers: Sequence[int], read: Callable[[Sample], np.ndarray] | None = None
 ) -> None:
-    """The sheet of `worst_sheet` as a PNG."""
-    write_picture(path, worst_sheet(evaluation, count, read))
+    """The picture of `targets_sheet` as a PNG."""
+    write_picture(path, targets_sheet(evaluation, numbers, read))
 
 
-def worst_sheet(
-    evaluation: Evaluation, count: int = 24, read: Callable[[Sample], np.ndarray] | None = None
+def worst_of(evaluation: Evaluation, count: int) -> list[int]:
+    """The numbers of the targets with the lowest OKS, the worst first."""
+    return np.argsort(evaluation.oks, kind="stable")[:count].tolist()
+
+
+def evenly_of(evaluation: Evaluation, count: int) -> list[int]:
+    """The numbers of so many targets, evenly chosen in the order of the set: the same for every model."""
+    total = len(evaluation.oks)
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
+def targets_sheet(
+    evaluation: Evaluation, numbers: Sequence[int], read: Callable[[Sample], np.ndarray] | None = None
 ) -> np.ndarray:
-    """(H, W, 3) uint8 RGB: pairs of prediction and truth of the targets with the lowest OKS, the worst first.
+    """(H, W, 3) uint8 RGB: pairs of prediction and truth of the targets with these numbers, in this order.
 
     What is shown is the crop around the target, or the whole photo for protocols that start from it. All predicted
     joints are drawn whatever their score, as all of them were counted.
     """
     pictures, captions = [], []
-    for n in np.argsort(evaluation.oks, kind="stable")[:count]:
+    for n in numbers:
         sample = evaluation.samples[n]
         image = read_photo(sample.photo) if read is None else read(sample)
         view = square_around(sample.target_box(), CROP_MARGIN)
@@ -189,4 +200,4 @@ def worst_sheet(
         pictures += [draw_pose(picture, found, 0.0), draw_pose(picture, truth, 0.5)]
         captions.append(f"OKS {evaluation.oks[n]:.3f}, pose score {evaluation.pose_score[n]:.2f}\n{sample.photo.name}")
         captions.append(f"truth, {int(labelled.sum())} joints")
-    return sheet(pictures, captions, columns=min(WORST_COLUMNS, len(pictures)), tile=TILE)
+    return sheet(pictures, captions, columns=min(SHEET_COLUMNS, len(pictures)), tile=TILE)

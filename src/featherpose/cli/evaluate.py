@@ -30,9 +30,10 @@ def evaluate(
         float | None, typer.Option(help="OKS area in box areas; 0 takes the areas of the label file  \\[default: 0.53]")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for JSON, CSV and the sheet of the worst.")
+        Path | None, typer.Option("--out", "-o", help="Folder for JSON, CSV and sheets of pictures.")
     ] = None,
     worst: Annotated[int, typer.Option(help="How many of the worst are drawn.", min=0)] = 24,
+    shown: Annotated[int, typer.Option(help="How many, evenly chosen, are drawn on a sheet of their own.", min=0)] = 0,
     limit: Annotated[int | None, typer.Option(help="Take the first so many photos only.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Threads for one picture.")] = 1,
     batch: Annotated[int, typer.Option(help="Pictures in one run of the network.", min=1)] = 16,
@@ -51,11 +52,13 @@ def evaluate(
     from featherpose.evaluate import evaluate as measure
     from featherpose.evaluate_report import (
         comparison_table,
+        evenly_of,
         parts_table,
         presence_line,
+        worst_of,
         write_joints_csv,
         write_results,
-        write_worst,
+        write_sheet,
     )
     from featherpose.metrics.oks import AREA_FACTOR, average_precision_is_there
     from featherpose.runtime.predictor import Predictor
@@ -155,9 +158,12 @@ def evaluate(
             stem = f"{name}.{evaluation.protocol.replace(' + ', '-')}"
             write_joints_csv(out / f"{stem}.joints.csv", evaluation)
             if worst:
-                write_worst(out / f"{stem}.worst.png", evaluation, worst, read)
+                write_sheet(out / f"{stem}.worst.png", evaluation, worst_of(evaluation, worst), read)
+            if shown:
+                write_sheet(out / f"{stem}.shown.png", evaluation, evenly_of(evaluation, shown), read)
     if out is not None:
-        print(f"{out}: {', '.join(f'{name}.json' for name in names)}, per joint .csv" + (", worst .png" * (worst > 0)))
+        sheets = ", worst .png" * (worst > 0) + ", shown .png" * (shown > 0)
+        print(f"{out}: {', '.join(f'{name}.json' for name in names)}, per joint .csv{sheets}")
     if skipped:
         raise typer.Exit(1)
 
