@@ -421,7 +421,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_command_compares_models_and_writes_results(folder, capsys):
-    assert run(["evaluate", "exact.truth", "shifted.truth", "--data", "data", "--out", "out", "--worst", "2", "--shown", "3"]) == 0
+    drawn = ["--out", "out", "--worst", "2", "--shown", "3"]
+    assert run(["evaluate", "exact.truth", "shifted.truth", "--data", "data", *drawn]) == 0
     printed = capsys.readouterr()
     assert "exact" in printed.out and "shifted" in printed.out and "data/val: 3 photos" in printed.out
     assert "warning: exact, crop: saturated" in printed.err

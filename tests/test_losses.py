@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from featherpose.codecs.movenet import MAPS, MoveNetCodec
-from featherpose.losses import FORMS, Criterion, masked_l1, weighted_mse
+from featherpose.losses import FORMS, Criterion, masked_l1, mirrored, weighted_mse
 from featherpose.skeletons import COCO17, Skeleton
 
 TRIO = Skeleton("trio", ("a", "b", "c"), bones=(("a", "b"), ("b", "c")))
@@ -427,6 +427,38 @@ def test_a_teacher_is_heard_where_its_weight_says():
         loss = Criterion({"imitation": 1}, PAIR)(maps, {"imitation_heatmap": heatmap, "imitation_weight": heard})[0].item()
         assert (loss > 0.1) == (weight > 0)
     assert loss == 0
+
+
+@torch.no_grad()
+def test_maps_of_a_mirrored_picture_are_the_mirrored_targets():
+    """The codec's targets of mirrored joints, where they say something, are the mirrored maps of the joints themselves."""
+    rng = np.random.default_rng(0)
+    codec = MoveNetCodec((64, 64), offset_radius=1, subcell=True)
+    xy = rng.uniform(8, 56, (2, 17, 2))
+    other = xy.copy()
+    other[..., 0] = 64 - other[..., 0]
+    seen = np.full((2, 17), 2)
+    targets, wanted = (
+        {name: torch.from_numpy(values)[None] for name, values in codec.encode(joints, seen).items()}
+        for joints in (xy, other[:, COCO17.flip_index()])
+    )
+    found = mirrored(targets, torch.as_tensor(COCO17.flip_index()))
+    for name in ("heatmap", "center"):
+        assert (found[name] - wanted[name]).abs().max() < 1e-5
+    for name in ("regression", "offset"):
+        here = wanted[f"{name}_weight"][:, :, None] > 0
+        assert here.any() and ((found[name] - wanted[name]).abs() * here).max() < 1e-4
+    again = mirrored(found, torch.as_tensor(COCO17.flip_index()))
+    assert all((again[name] - targets[name]).abs().max() < 1e-6 for name in MAPS)
+
+
+def test_an_answer_that_is_its_mirror_costs_nothing():
+    targets = {name.replace("imitation", "mirror"): values for name, values in imitation_targets().items()}
+    maps = {name: targets[f"mirror_{name}"].clone() for name in MAPS}
+    assert Criterion({"mirror": 1}, PAIR)(maps, targets)[0].item() == 0
+    maps["regression"] += 1
+    maps["offset"] += 2
+    assert Criterion({"mirror": 1}, PAIR)(maps, targets)[0].item() == pytest.approx(0.1 * 1 + 1.0 * 2)
 
 
 # --- the sum with learned weights ----------------------------------------------------------------------------------

@@ -212,6 +212,13 @@ def test_imitation_alone_comes_nearer_to_the_teacher(task, teacher):
     assert losses[-1] < losses[0] / 2
 
 
+def test_the_mirror_alone_makes_answers_to_mirrored_pictures_alike(task):
+    run = run_of(task, "losses={heatmap=0.001, mirror=1}", "train.amp=off", "train.warmup=0", "train.lr=1e-3")
+    batch = first_batch(run)
+    losses = [float(run._train_step(batch)[2]["mirror"]) for _ in range(25)]
+    assert 0 < losses[-1] < 0.7 * losses[0]
+
+
 def test_a_teacher_that_cannot_teach_this_is_refused(task, teacher):
     other = write_model(task.parent / "other.safetensors", Skeleton("other", (*JOINTS[:2], "tail")))
     with pytest.raises(ValueError, match="the teacher's joints are those of skeleton 'other', the recipe's of 'three'"):

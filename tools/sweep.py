@@ -18,11 +18,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
+from featherpose.models.cost import count_macs
+from featherpose.skeletons import load_skeleton
+from featherpose.systems import build_network
 from featherpose.toml import loads
+from featherpose.train.config import read_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results" / "sweep.json"
 FIGURES = ("AR", "AR50", "px5_at_160", "torso_0.2")
+COST_WH = (192, 192)
 
 
 def main() -> None:
@@ -45,7 +50,7 @@ def main() -> None:
         done = [pool.submit(run, arm, seed, asked.recipe, asked.out) for arm, seed in runs]
         for number, future in enumerate(done, 1):
             arm, seed, figures = future.result()
-            keep(arm, seed, figures)
+            keep(arm, seed, figures, cost(asked.recipe, arm["set"]))
             told = "failed" if figures is None else f"AR {figures['AR']:.3f}"
             print(f"{number}/{len(runs)} {arm['name']} seed {seed}: {told}", flush=True)
 
@@ -77,11 +82,17 @@ def finished(folder: Path) -> dict | None:
     return {name: round(validations[-1]["figures"][name], 4) for name in FIGURES}
 
 
-def keep(arm: dict, seed: int, figures: dict | None) -> None:
+def cost(recipe: Path, overrides: list[str]) -> float:
+    """Million multiply-accumulates of an arm's network for a picture of COST_WH."""
+    model = read_recipe(recipe, overrides).model
+    return round(count_macs(build_network(model.network, len(load_skeleton(model.skeleton))), COST_WH) / 1e6, 1)
+
+
+def keep(arm: dict, seed: int, figures: dict | None, mmac: float) -> None:
     """Writes one run's figures into results/sweep.json."""
     table = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {"arms": {}}
     entry = table["arms"].setdefault(arm["name"], {})
-    entry.update(group=arm["group"], note=arm["note"], set=arm["set"])
+    entry.update(group=arm["group"], note=arm["note"], set=arm["set"], mmac=mmac)
     entry.setdefault("seeds", {})[str(seed)] = figures and {**figures, "date": date.today().isoformat()}
     temporary = RESULTS.with_suffix(".part")
     temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

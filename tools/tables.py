@@ -53,21 +53,27 @@ def sweep() -> list[str]:
     if not any(arms.get("baseline", {}).get("seeds", {}).values()):
         return ["Not run yet."]
     base = _mean(arms["baseline"], "AR")
-    lines = ["| what | AR | against the baseline | AR of each seed | AR50 | 5 px at 160 |", "|---|---|---|---|---|---|"]
+    usual = arms["baseline"]["mmac"]
+    lines = [
+        "| what | AR | against the baseline | AR of each seed | AR50 | 5 px at 160 | MMAC at 192 px |",
+        "|---|---|---|---|---|---|---|",
+    ]
     group = None
     groups = list(dict.fromkeys(arm["group"] for arm in arms.values()))
     for arm in sorted(arms.values(), key=lambda arm: groups.index(arm["group"])):
         seeds = [figures for figures in arm["seeds"].values() if figures]
         if not seeds:
-            lines.append(f"| {arm['note']} | failed | | | | |")
+            lines.append(f"| {arm['note']} | failed | | | | | |")
             continue
         if arm["group"] != group:
             group = arm["group"]
-            lines.append(f"| **{group}** | | | | | |")
+            lines.append(f"| **{group}** | | | | | | |")
         change = _mean(arm, "AR") - base
         each = ", ".join(f"{figures['AR']:.3f}" for figures in seeds)
         cells = [arm["note"], f"{_mean(arm, 'AR'):.3f}", f"{change:+.3f}", each]
-        lines.append(f"| {' | '.join([*cells, *(f'{_mean(arm, k):.3f}' for k in ('AR50', 'px5_at_160'))])} |")
+        cells += [f"{_mean(arm, k):.3f}" for k in ("AR50", "px5_at_160")]
+        same = arm["mmac"] == usual and arm is not arms["baseline"]
+        lines.append(f"| {' | '.join(cells)} | {'' if same else format(arm['mmac'], '.0f')} |")
     return lines
 
 

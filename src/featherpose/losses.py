@@ -175,6 +175,30 @@ def imitation_loss(
     return sum(IMITATED[name] * part for name, part in parts.items())
 
 
+def mirrored(maps: dict[str, Tensor], twins: Tensor) -> dict[str, Tensor]:
+    """The maps IMITATED of pictures that are mirrored left to right, from the maps of the pictures themselves, or back.
+
+    twins: (K,) index of each joint's mirror twin. A way to the right becomes one to the left; an offset counts from the
+    cell's left edge again, so that x becomes 1 - x.
+    """
+    flipped = {name: maps[name].flip(-1) for name in IMITATED}
+    for name in ("heatmap", "regression", "offset"):
+        flipped[name] = flipped[name][:, twins]
+    for name, start in (("regression", 0.0), ("offset", 1.0)):
+        x, y = flipped[name].unbind(dim=2)
+        flipped[name] = torch.stack([start - x, y], dim=2)
+    return flipped
+
+
+def mirror_loss(maps: dict, targets: dict, **options) -> Tensor:
+    """What the network itself, as it is now, sees in the mirrored pictures, mirrored back, as the teacher of `imitation_loss`.
+
+    targets: those maps as `mirror_<name>`, without a gradient. Ours; that a mirrored picture should be answered by the
+    mirrored answer is used at test time since Newell et al., Stacked Hourglass Networks, ECCV 2016.
+    """
+    return imitation_loss(maps, {f"imitation_{name}": targets[f"mirror_{name}"] for name in IMITATED}, **options)
+
+
 NEAR = 3
 """Cells: how far from a joint's own cell the loss `oks` looks for the best one. A guess: what is farther off is the
 heatmap's business."""
@@ -309,6 +333,7 @@ LOSSES = {
     "bone": bone_loss,
     "distillation": distillation_loss,
     "imitation": imitation_loss,
+    "mirror": mirror_loss,
     "oks": oks_loss,
     "joint_choice": joint_choice_loss,
     "person_choice": person_choice_loss,

@@ -30,6 +30,7 @@ LATER = {
     "loss.automatic": False,
     "losses.distillation": 0,
     "losses.imitation": 0,
+    "losses.mirror": 0,
     "losses.oks": 0,
     "losses.joint_choice": 0,
     "losses.person_choice": 0,

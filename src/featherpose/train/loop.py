@@ -19,7 +19,7 @@ from featherpose.data.augment import NO_AUGMENTATION, augment
 from featherpose.data.loader import Loader, Part, Photos
 from featherpose.data.readers import read_dataset
 from featherpose.data.sample import Sample, to_skeleton
-from featherpose.losses import Criterion
+from featherpose.losses import Criterion, mirrored
 from featherpose.models.layers import ConvNorm
 from featherpose.skeletons import load_skeleton
 from featherpose.spec import ModelSpec
@@ -120,6 +120,11 @@ class Learner(nn.Module):
     def forward(self, image: torch.Tensor, targets: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
         """image: (B, 3, H, W) RGB, 0..255. The total loss, and each loss before its weight."""
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp == "bf16"):
+            if "mirror" in self.criterion.weights:
+                with torch.no_grad():
+                    seen = self.network(image.flip(3).contiguous(memory_format=torch.channels_last))
+                seen = mirrored({name: values.float() for name, values in seen.items()}, self.criterion.options["twins"])
+                targets = {**targets, **{f"mirror_{name}": values for name, values in seen.items()}}
             maps = self.network(image)
         return self.criterion(maps, targets)
 
