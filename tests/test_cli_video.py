@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 
 import cv2
 import numpy as np
@@ -184,17 +185,25 @@ def test_a_file_that_is_cut_off_is_exit_code_1_and_keeps_what_was_there(model, h
     assert _about()["ended_by"].startswith("clip.mp4: the file is cut off") and f"{len(rows)} frames" in captured.out
 
 
-def test_ctrl_c_keeps_what_was_done_and_says_130(model, here, capsys, monkeypatch):
+@pytest.mark.parametrize("way", ["Ctrl-C", "SIGTERM", "SIGHUP"])
+def test_ctrl_c_keeps_what_was_done_and_says_130(way, model, here, capsys, monkeypatch):
+    """So does a service that is stopped, and a terminal that is closed."""
+    if way != "Ctrl-C" and not hasattr(signal, way):
+        pytest.skip(f"this system has no {way}")
     write_clip(here / "clip.mp4", dot_frames(50))
     look = PlainTracker.__call__
 
     def stop_at_one_second(self, frame, timestamp):
         if timestamp >= 1:
-            raise KeyboardInterrupt
+            if way == "Ctrl-C":
+                raise KeyboardInterrupt
+            signal.raise_signal(getattr(signal, way))
         return look(self, frame, timestamp)
 
     monkeypatch.setattr(PlainTracker, "__call__", stop_at_one_second)
+    before = [signal.getsignal(getattr(signal, name)) for name in ("SIGINT", "SIGTERM")]
     assert cli.run(["video", "clip.mp4", "--model", model]) == 130
+    assert before == [signal.getsignal(getattr(signal, name)) for name in ("SIGINT", "SIGTERM")]
     assert capsys.readouterr().err.strip() == "stopped by Ctrl-C"
     assert len(_rows()) == 25 and len(read_times(here / "featherpose-out/clip.pose.mp4")) == 25
     assert sorted(path.name for path in (here / "featherpose-out").iterdir()) == RESULTS
@@ -281,6 +290,8 @@ ERRORS = {
     "point and box": (["clip.mp4", "--box", "1,2,3,4", "--point", "1,1"], "give --point or --box, not both"),
     "people and point": (["clip.mp4", "--people", "2", "--point", "1,1"], "give --people, or --point or --box of one"),
     "a point outside": (["clip.mp4", "--point", "500,1"], "the point (500, 1) lies outside"),
+    "a point outside, mirrored": (["clip.mp4", "--mirror", "--point", "500,1"], "the point (500, 1) lies outside"),
+    "a file for results": (["clip.mp4", "--out", "photo.png"], "photo.png: is no folder, or lies in a file"),
     "a threshold above 1": (["clip.mp4", "--threshold", "2"], "--threshold must lie in [0, 1], got 2"),
     "an end before the start": (["clip.mp4", "--start", "2", "--end", "1"], "the end must lie behind the start"),
     "a start behind the end": (["clip.mp4", "--start", "9"], "clip.mp4: the start at 9 s lies behind its end at 0.2"),
@@ -312,6 +323,14 @@ def test_the_video_itself_is_never_overwritten(model, here, capsys):
         "\\", "/"
     )
     assert clip.read_bytes() == before
+
+
+def test_a_folder_where_a_result_goes_is_told_before_the_work(model, here, capsys):
+    write_clip(here / "clip.mp4", dot_frames(5))
+    (here / "featherpose-out" / "clip.pose.mp4").mkdir(parents=True)
+    assert cli.run(["video", "clip.mp4", "--model", model]) == 1
+    assert "clip.pose.mp4: a folder stands where a result goes; move it" in capsys.readouterr().err
+    assert [path.name for path in (here / "featherpose-out").iterdir()] == ["clip.pose.mp4"]
 
 
 def test_results_of_an_earlier_run_are_replaced(model, here):

@@ -98,6 +98,18 @@ def test_a_joint_that_was_unseen_for_a_moment_goes_on():
     assert smooth(there, 2 / 30, 100, seen=[True])[0, 0] < 25
 
 
+@pytest.mark.parametrize(
+    "broken", [{"xy": np.full((2, 2), np.nan)}, {"timestamp": np.nan}, {"size": 0.0}, {"size": np.nan}], ids=str
+)
+def test_numbers_that_are_none_are_refused_and_the_filter_goes_on(broken):
+    filters = OneEuro(), OneEuro()
+    for smooth in filters:
+        smooth(np.zeros((2, 2)), 0.0)
+    with pytest.raises(ValueError, match="must be finite numbers and the size positive"):
+        filters[0](**{"xy": np.ones((2, 2)), "timestamp": 0.5, **broken})
+    assert np.array_equal(*(smooth(np.ones((2, 2)), 1.0) for smooth in filters))
+
+
 def test_the_limit_of_tfjs_shortens_long_steps_only():
     xy = np.zeros((2, 1, 2))
     xy[1] = 0.5

@@ -9,6 +9,7 @@ from moving_people import SIZE_WH, Told, frame, person
 
 from featherpose import COCO17, Pose
 from featherpose.codecs.movenet import MoveNetCodec, _cells, _peaks
+from featherpose.runtime import several as several_module
 from featherpose.runtime.motion import (
     alike,
     begin,
@@ -70,6 +71,23 @@ def test_the_one_at_the_focus_comes_first_and_is_what_decode_finds():
     np.testing.assert_array_equal(xy[0], one[0])
     np.testing.assert_array_equal(score[0], one[1])
     assert pose_score[0] == one[2] and len(xy) == 3
+
+
+def test_doubles_and_nobodies_take_no_places(monkeypatch):
+    """Three are asked for; the surest three peaks are one person twice and a shadow."""
+    seen = [pose(100), pose(101), pose(160), pose(220), pose(280)]
+    seen[1] = replace(seen[1], score=seen[1].score * 0.2)  # what is left when doubles were taken out, and is nobody
+    asked = []
+
+    def look(predictor, image, region, limit, **_):
+        asked.append(limit)
+        return seen[:limit]
+
+    monkeypatch.setattr(several_module, "look_several", look)
+    track = SeveralTracker(Predictor(Told()), limit=3, clothes=0)
+    found = track(FRAME, 0.0)
+    assert asked[0] > 3 and len(found) == 3
+    assert [one.xy[0, 0] for one in found.values()] == [seen[i].xy[0, 0] for i in (0, 2, 3)]
 
 
 def test_peaks_close_together_are_one():

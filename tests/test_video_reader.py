@@ -109,6 +109,48 @@ def test_start_end_and_every_choose_frames_by_their_times(tmp_path):
     assert source.problem is None  # that it ends before the file does was wanted
 
 
+@pytest.mark.parametrize("suffix", [".ts", ".mpg", ".mkv", ".mp4"])
+def test_a_start_between_distant_keyframes_is_where_it_was_asked_for(tmp_path, suffix):
+    """An MPEG stream has no index: a jump there may end at the keyframe behind the start."""
+    codec = "mpeg2video" if suffix == ".mpg" else "libx264"
+    clip = write_clip(tmp_path / f"a{suffix}", dot_frames(300, (64, 64), 0), codec=codec, keyframes=150)
+    for start in (3.0, 7.0, 9.0):
+        assert next(iter(open_source(str(clip), start=start))).time == pytest.approx(start, abs=0.021)
+
+
+def test_the_only_keyframe_of_a_transport_stream_is_found(tmp_path):
+    clip = write_clip(tmp_path / "a.ts", dot_frames(150, (64, 64), 0), keyframes=1000)
+    assert [frame.time for frame in open_source(str(clip), start=5)] == pytest.approx([5 + i / 25 for i in range(25)], abs=0.01)
+
+
+@pytest.mark.parametrize(("suffix", "sound"), [(".mp4", "aac"), (".mkv", "aac"), (".mkv", "pcm_s16le")])
+def test_pictures_behind_a_sound_that_is_the_first_stream_are_all_there(tmp_path, suffix, sound):
+    clip = write_clip(tmp_path / f"a{suffix}", dot_frames(30), sound=sound, sound_first=True)
+    with av.open(str(clip)) as container:
+        assert container.streams[0].type == "audio"
+    assert len(list(open_source(str(clip)))) == 30
+
+
+def test_a_title_in_another_encoding_is_no_obstacle(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", dot_frames(5), title="Übung.".encode("latin-1"))
+    assert len(list(open_source(str(clip)))) == 5
+
+
+def test_a_webm_that_tells_no_rate_has_none(tmp_path):
+    """FFmpeg makes 1000 frames a second of it."""
+    clip = write_clip(tmp_path / "a.mkv", dot_frames(9), fps=1000)
+    facts = open_source(str(clip)).facts
+    assert facts.fps is None and facts.frames is None
+
+
+def test_the_last_of_every_so_many_frames_ends_with_the_file(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", dot_frames(25))
+    frames = list(open_source(str(clip), every=10))
+    assert [frame.duration for frame in frames] == pytest.approx([0.4, 0.4, 0.2], abs=0.01)
+    (only,) = open_source(str(clip), every=1000, end=0.6)
+    assert only.duration == pytest.approx(0.6, abs=0.01)
+
+
 def test_facts_are_known_before_the_first_frame(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", dot_frames(50), sound="aac")
     source = open_source(str(clip))
@@ -262,7 +304,11 @@ def test_an_index_at_the_end_needs_a_server_that_can_jump(tmp_path, served):
 RANGES = {
     "a start before the beginning": ({"start": -1}, "a start must be 0 seconds or later"),
     "an end before the start": ({"start": 2, "end": 1}, "the end must lie behind the start"),
+    "a start that is no time": ({"start": float("inf")}, "a start must be 0 seconds or later"),
+    "an end that is no time": ({"end": float("inf")}, "the end must lie behind the start"),
     "no n-th frame": ({"every": 0}, "n must be at least 1"),
+    "an n beyond all videos": ({"every": 10**20}, "n must be at least 1 and at most 1000000"),
+    "a start after the last picture": ({"start": 1.99}, "no picture at 1.99 s or later, the last one stands at 1.96 s"),
     "a start behind the end": ({"start": 9}, "the start at 9 s lies behind its end at 2.0 s"),
 }
 
@@ -305,9 +351,9 @@ def test_a_file_name_with_a_colon_is_no_protocol(tmp_path, monkeypatch):
 
 
 class FakeCamera:
-    """As cv2.VideoCapture: gives `pictures` blue (BGR) pictures, then disappears."""
+    """As cv2.VideoCapture: gives `pictures` blue (BGR) pictures, the first when it is opened, then disappears."""
 
-    pictures, opened = 3, True
+    pictures, opened = 4, True
 
     def __init__(self, which):
         self.which, self.given = which, 0

@@ -1,6 +1,7 @@
 """The MP4 that is written: plays in browsers, keeps times and sound, and ends in order when the disk is full."""
 
 import errno
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -159,6 +160,67 @@ def test_a_part_of_a_video_begins_at_zero_with_its_own_sound(tmp_path, codec):
         sound = container.streams.audio[0]
         assert float(sound.duration * sound.time_base) == pytest.approx(1.0, abs=0.06)
         assert abs(float((sound.start_time or 0) * sound.time_base)) < 0.03
+
+
+def test_a_damaged_packet_of_a_copied_sound_is_left_out(tmp_path):
+    """What a lost piece of a transport stream leaves of an AAC packet is no AAC any more."""
+    clip = write_clip(tmp_path / "a.ts", dot_frames(50), sound="aac")
+    source = open_source(str(clip))
+    writer = VideoWriter(tmp_path / "b.mp4", source.facts.size_wh, audio=source.audio)
+    spoilt = 0
+    for frame in source:
+        for number, packet in enumerate(frame.audio):
+            if frame.index == 20 and number == 0:
+                broken = av.Packet(bytes(packet)[: packet.size // 2][3:])
+                broken.pts, broken.dts, broken.time_base = packet.pts, packet.dts, packet.time_base
+                packet, spoilt = broken, spoilt + 1
+            writer.write_audio(packet, 0)
+        writer.write(frame.image, frame.time, frame.duration)
+    writer.finish()
+    assert spoilt == 1 and len(read_times(tmp_path / "b.mp4")) == 50
+
+
+def test_sound_that_is_encoded_anew_is_whole_however_the_threads_run(tmp_path):
+    """The reader ends the pictures' decoder alone: the sound's is in the writer's hands."""
+    clip = write_clip(tmp_path / "a.mkv", dot_frames(100), sound="ac3")
+    source = open_source(str(clip))
+    frames = list(source)  # the reader is done before the writer begins
+    writer = VideoWriter(tmp_path / "b.mp4", source.facts.size_wh, audio=source.audio)
+    for frame in frames:
+        for packet in frame.audio:
+            writer.write_audio(packet, 0)
+        writer.write(frame.image, frame.time, frame.duration)
+    for packet in source.late_audio:
+        writer.write_audio(packet, 0)
+    writer.finish()
+    assert loudest_tone(tmp_path / "b.mp4")[1] == pytest.approx(4.0, abs=0.1)
+
+
+def test_a_player_can_jump_every_two_seconds_at_any_rate(tmp_path):
+    times = [0.4 * i for i in range(40)]
+    path = _write(tmp_path / "a.mp4", dot_frames(40, (64, 64), 0), times, fps=240)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    keys = [float(packet.pts * packet.time_base) for packet in packets if packet.is_keyframe]
+    assert keys == pytest.approx([2.0 * i for i in range(8)], abs=0.01)
+
+
+def test_a_file_that_cannot_get_its_name_is_kept_and_named(tmp_path):
+    (tmp_path / "a.mp4").mkdir()
+    with pytest.raises(OSError, match=r"a\.mp4 cannot be replaced \(.+\), the new file is .+\.part") as told:
+        _write(tmp_path / "a.mp4", dot_frames(10), [i / 25 for i in range(10)])
+    assert len(read_times(str(told.value).rsplit(" is ", 1)[1])) == 10
+
+
+def test_a_name_that_is_no_utf8_can_be_written(tmp_path):
+    path = tmp_path / os.fsdecode(b"bad\xff.mp4")
+    try:
+        path.touch()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    _write(path, dot_frames(10), [i / 25 for i in range(10)])
+    with open(path, "rb") as file, av.open(file) as container:
+        assert len(list(container.decode(video=0))) == 10
 
 
 def test_nothing_half_written_is_left_by_an_abort(tmp_path):

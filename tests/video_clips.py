@@ -44,19 +44,31 @@ def write_clip(
     sound: str | None = None,
     pixel_aspect: Fraction | None = None,
     options: dict | None = None,
+    sound_first: bool = False,
+    keyframes: int | None = None,
+    title: bytes | None = None,
 ) -> Path:
-    """A video of frames (H, W, 3) uint8 RGB at given times; sound: the codec of a tone as long as the pictures."""
+    """A video of frames (H, W, 3) uint8 RGB at given times; sound: the codec of a tone as long as the pictures.
+
+    sound_first: as stream 0. keyframes: one in so many frames. title: bytes in the place of six letters of the title.
+    """
     times = [i / fps for i in range(len(frames))] if times is None else list(times)
     base = time_base or (Fraction(1, fps) if codec != "libx264" else Fraction(1, 90_000))
     settings = {"preset": "ultrafast", "crf": "8"} if codec == "libx264" else {}
     with av.open(str(path), "w", options=options or {}) as container:
+        if title is not None:
+            container.metadata["title"] = "TITLE."
+        audio = container.add_stream(sound, rate=SOUND_RATE, layout="mono") if sound_first else None
         video = container.add_stream(codec, rate=fps, options=settings)
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = pixels
         video.codec_context.time_base = base
         if pixel_aspect is not None:
             video.codec_context.sample_aspect_ratio = pixel_aspect
-        audio = None if sound is None else container.add_stream(sound, rate=SOUND_RATE, layout="mono")
+        if keyframes is not None:
+            video.codec_context.gop_size = keyframes
+        if sound is not None and not sound_first:
+            audio = container.add_stream(sound, rate=SOUND_RATE, layout="mono")
         done = 0
         for image, time in zip(frames, times, strict=True):
             frame = av.VideoFrame.from_ndarray(image, "rgb24")
@@ -68,6 +80,10 @@ def write_clip(
         container.mux(video.encode(None))
         if audio is not None:
             container.mux(audio.encode(None))
+    if title is not None:
+        content = path.read_bytes()
+        assert b"TITLE." in content
+        path.write_bytes(content.replace(b"TITLE.", title))
     return path
 
 

@@ -111,6 +111,7 @@ def track_cases():
     stranger = [person(200, 125, colour=BLUE)]
     doubled = [[person(120), person(150, score=0.6)]] * 6 + [[person(135.6)]] * 4
     askew = [[person(120), person(128, score=0.6)]] * 6 + [[person(136)]] * 4
+    two = [person(90), person(220, colour=BLUE)]
     return [
         track_case("one who walks, smoothed", [[person(80 + 4 * n, scale=1 + n / 60)] for n in range(24)], smoothing=True),
         track_case("two who cross", meet, starts={0: [62, 110]}),
@@ -126,6 +127,9 @@ def track_cases():
         track_case("came out doubled, and jumps towards the double", doubled, starts={0: [120, 110]}),
         track_case("a double that is no neighbour, and a jump beyond it", askew, starts={0: [120, 110]}),
         track_case("nobody at all", [[]] * 4),
+        track_case("frames four seconds apart", [two] * 5, fps=0.25, starts={0: [85, 110]}),
+        track_case("asked for before anybody is there", [[]] * 3 + [two] * 3, starts={0: [85, 110]}),
+        track_case("asked for too long ago", [[]] * 3 + [two] * 3, fps=0.5, starts={0: [85, 110]}),
     ]  # fmt: skip
 
 
@@ -161,6 +165,7 @@ def crowd_cases():
         crowd_case("gone for longer than numbers wait", [[person(90)], *[[]] * 7, [person(90)]], fps=6),
         crowd_case("a faint one has no number", faint),
         crowd_case("more than the limit", [many]),
+        crowd_case("frames two seconds apart", [pair(n, BLUE) for n in (0, 1, 2)], fps=0.5),
     ]
 
 

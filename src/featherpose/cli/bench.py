@@ -36,6 +36,7 @@ def bench(
     following one person costs per frame of a clip; such files are then followed by the official crop rule.
     """
     import os
+import re
     import time
     from datetime import datetime, timezone
 
@@ -108,9 +109,13 @@ def _print_table(facts: dict, kind) -> None:
     console.print(kind.caption(facts), markup=False)
 
 
+ZERO = re.compile(r"\b0\.")
+
+
 def _two_lines(text: str) -> str:
-    """A cell that fits into 80 columns: the range below the median."""
-    return text.replace(" (", "\n").rstrip(")")
+    """A cell that fits into 80 columns: the range below the median, without the zeros before points."""
+    median, _, between = text.partition(" (")
+    return f"{median}\n{ZERO.sub('.', between.rstrip(')'))}".rstrip()
 
 
 def _pictures(photo: Path | None, clip: str | None, video: bool, seed: int | None) -> list:

@@ -10,6 +10,7 @@ import typer
 from featherpose.cli.data_label import label
 from featherpose.cli.data_levers import augment, background, balance, scale
 from featherpose.cli.data_split import split as split_labels
+from featherpose.cli.folder import results_folder
 
 if TYPE_CHECKING:
     from featherpose.data.readers import Problem
@@ -66,7 +67,7 @@ def check(
         tag = name or file.stem.removeprefix("person_keypoints_")
         errors: list[Problem] = []
         parts[tag] = read_dataset(file, photos=photos, skeleton=wanted, problems=errors)
-        out.mkdir(parents=True, exist_ok=True)  # not before something could be read
+        results_folder(out)  # not before something could be read
         with rate_bar("photos") as bar:
             bad, contents[tag] = check_photos(parts[tag], partial(bar.track, description=f"check {tag}"))
         suspicions = find_suspicions(parts[tag], min_joints=MIN_JOINTS if min_joints is None else min_joints)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from featherpose.cli.folder import results_folder
+
 DataPath = Annotated[Path, typer.Argument(help="Label file, or folder with person_keypoints_SPLIT.json.")]
 Split = Annotated[str | None, typer.Option(help="Which split of the folder.")]
 Skeleton = Annotated[str | None, typer.Option(help="Map the joints onto it: a name, or a .toml or .json file.")]
@@ -34,7 +36,7 @@ def balance(
     tag, samples = _samples(path, split, skeleton)
     found = group_poses(samples, groups=groups)
     report = balance_report(found, strength)
-    out.mkdir(parents=True, exist_ok=True)
+    results_folder(out)
     for row in report["groups"]:
         before, after = f"{row['share_before']:.1%}", f"{row['share_after']:.1%}"
         print(f"group {row['group']:>2}: {row['photos']:>6} photos, {before:>6} -> {after:>6}, x {row['times']:.2f}")
@@ -68,7 +70,7 @@ def scale(
         wanted = target_of_areas(joint_box_areas(scene))
     tag, samples = _samples(path, split, None)
     report = scale_report(samples, rules, wanted, seed=seed, scene=scene)
-    out.mkdir(parents=True, exist_ok=True)
+    results_folder(out)
     median, common = report["median"], report["common_with_target"]
     print(f"joint-box area, {report['unit']}; median of the target {median['target']:,.0f}")
     for name in ("before", "after"):
@@ -102,7 +104,7 @@ def augment(
     picture = augment_sheet(samples, filled, size_wh=(input_size, input_size), count=count, seed=seed)
     if picture is None:
         raise ValueError(f"{path}: none of the photos that were drawn can be read")
-    out.mkdir(parents=True, exist_ok=True)
+    results_folder(out)
     print(save_png(out / f"augment-{tag}.png", picture))
 
 

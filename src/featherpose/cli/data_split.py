@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from featherpose.cli.folder import results_folder
+
 
 def split(
     labels: Annotated[Path, typer.Argument(help="Label file (COCO keypoints).")],
@@ -38,7 +40,7 @@ def split(
     folders = {name: photos_folder(target) for name, target in targets.items()}
     content = json.loads(labels.read_text(encoding="utf-8"))
     parts = label_parts(content, samples, {"train": 1 - val, "val": val}, folders, seed=seed)
-    out.mkdir(parents=True, exist_ok=True)
+    results_folder(out)
     for name, part in parts.items():
         text = json.dumps(part)
         write_whole(targets[name], lambda path, text=text: path.write_text(text, encoding="utf-8"))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from featherpose.cli.folder import results_folder
+
 SAMPLE = Path(__file__).resolve().parents[1] / "data" / "samples" / "demo.png"
 
 
@@ -29,7 +31,7 @@ def demo(
     predictor = Predictor(model)
     spec = predictor.spec
     pose = predictor(image)
-    out.mkdir(parents=True, exist_ok=True)
+    results_folder(out)
     drawn = out / f"{SAMPLE.stem}{DRAWN_SUFFIX}"
     write_picture(drawn, draw_pose(image, pose, spec.joint_threshold))
 

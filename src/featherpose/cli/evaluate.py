@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from featherpose.cli.folder import results_folder
+
 
 def evaluate(
     models: Annotated[
@@ -83,7 +85,7 @@ def evaluate(
     if nobody is not None:
         samples += _without_people(nobody, problems)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        results_folder(out)
 
     stderr = Console(stderr=True)
     rows, results = [], []

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featherpose.cli.folder import results_folder
+
 if TYPE_CHECKING:
     from featherpose.runtime.predictor import Predictor
 
@@ -49,7 +51,7 @@ def predict(
         raise ValueError(f"--threshold must lie in [0, 1], got {threshold:g}")
     paths = list_photos(photos)
     predictor = Predictor(model, threads=threads, refine=refine)
-    out.mkdir(parents=True, exist_ok=True)
+    results_folder(out)
     if people is not None:
         SeveralTracker(predictor)  # refuses models that find one person, before anything is written
     skipped = predict_all(predictor, paths, place, out, threshold=threshold, drawing=drawing, people=people)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from featherpose.cli.folder import results_folder
 
 if TYPE_CHECKING:
     from featherpose.runtime.video.pipeline import Outcome
@@ -69,6 +75,7 @@ def video(
             tracker = Tracker(predictor, smoothing=smoothing)
         else:
             tracker = SeveralTracker(predictor, limit=people, smoothing=smoothing)
+        _check_place(place, opened.facts.size_wh)
         if point is not None or box is not None:
             tracker.start(**(_mirrored_place(place, opened.facts.size_wh[0]) if mirror else place))
         threshold = predictor.spec.joint_threshold if threshold is None else threshold
@@ -77,7 +84,7 @@ def video(
         if not drawing:
             del files["video"]
         _refuse_to_overwrite(source, files)
-        out.mkdir(parents=True, exist_ok=True)
+        results_folder(out)
         sinks = []
         try:
             if drawing:
@@ -89,7 +96,8 @@ def video(
             raise
         handed_over = True  # the pipeline closes the source, once nobody reads from it
         try:
-            outcome = _run(opened, tracker, sinks, display, mirror=mirror, threshold=threshold)
+            with _ended_by_signals():
+                outcome = _run(opened, tracker, sinks, display, mirror=mirror, threshold=threshold)
         except KeyboardInterrupt:  # before the first frame, or a second one while the files were being finished
             for part in out.glob(f".{glob.escape(name)}.*.{os.getpid()}.part*"):
                 part.unlink(missing_ok=True)
@@ -101,6 +109,7 @@ def video(
             display.close()
     if outcome.frames:
         options = {"start": start, "end": end, "every": every, "mirror": mirror, "smoothing": smoothing, "people": people}
+        options |= {**place, "threshold": threshold}
         _write_about(files["about"], opened, outcome, predictor.spec, options)
     _tell(opened, outcome, files, out, STATES if people is None else SEVERAL_STATES)
     if outcome.interrupted:
@@ -111,6 +120,23 @@ def video(
 
 SUFFIXES = {"video": ".pose.mp4", "json lines": ".poses.jsonl", "table": ".poses.csv", "about": ".about.json"}
 """What is written -> how its name ends."""
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP (a service that is stopped, a terminal that is closed) end a video as Ctrl-C does."""
+
+    def stop(number: int, frame) -> None:
+        raise KeyboardInterrupt
+
+    kinds = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    main = threading.current_thread() is threading.main_thread()
+    before = [(kind, signal.signal(kind, stop)) for kind in kinds if main and signal.getsignal(kind) != signal.SIG_IGN]
+    try:
+        yield
+    finally:
+        for kind, handler in before:
+            signal.signal(kind, handler)
 
 
 def _run(opened: Source, tracker, sinks, display, *, mirror: bool, threshold: float) -> Outcome:
@@ -148,6 +174,16 @@ def _window(source: str, kind: str, wanted: bool | None):
     return None
 
 
+def _check_place(place: dict, size_wh: tuple[int, int]) -> None:
+    """Refuses a point or box outside the picture, in the numbers that were given."""
+    from featherpose.runtime.predictor import checked_box, checked_point
+
+    if place["point"] is not None:
+        checked_point(place["point"], size_wh)
+    if place["box"] is not None:
+        checked_box(place["box"], size_wh)
+
+
 def _mirrored_place(place: dict, width: float) -> dict:
     """A point or box in the mirrored picture, as it is in the picture that the network sees."""
     point, box = place["point"], place["box"]
@@ -158,8 +194,10 @@ def _mirrored_place(place: dict, width: float) -> dict:
 
 
 def _refuse_to_overwrite(source: str, files: dict[str, Path]) -> None:
-    """Results of an earlier run are replaced; the video itself never is, whatever links lead to it."""
+    """Results of an earlier run are replaced; the video itself never is, whatever links lead to it, nor is a folder."""
     for path in files.values():
+        if path.is_dir():
+            raise IsADirectoryError(f"{path}: a folder stands where a result goes; move it or choose another --out")
         if path.exists() and Path(source).exists() and path.samefile(source):
             raise ValueError(f"{path}: the results would overwrite the video itself; choose another --out")
 
@@ -216,4 +254,4 @@ def _tell(opened: Source, outcome: Outcome, files: dict[str, Path], out: Path, w
         print(f"{outcome.dropped} frames were left out because newer ones had come")
     if getattr(opened, "damaged", 0):
         print(f"{opened.damaged} damaged pieces of the picture were skipped or patched")
-    print(f"{out}: {', '.join(path.name for path in files.values())}")
+    print(f"{out}: {', '.join(path.name for path in files.values() if path.exists()) or 'nothing could be kept'}")

@@ -82,8 +82,14 @@ class OneEuro:
         xy: (K, 2), any unit. timestamp: seconds. size: of the body, in that unit. score: (K,), for `by_score`.
         seen: (K,) bool, joints that count; a joint that was not seen is smoothed too, but once that has lasted `forget`
         seconds it starts afresh. A time that stands still or goes back changes nothing: the last joints come again.
+        ValueError for numbers that are not finite, and the filter stays as it was.
         """
         xy = np.asarray(xy, np.float64)
+        if not (math.isfinite(timestamp) and size > 0 and math.isfinite(float(xy.sum()))):
+            raise ValueError(
+                "One-Euro filter: joints and time must be finite numbers and the size positive, "
+                f"got time {timestamp}, size {size}" + ("" if np.isfinite(xy).all() else ", joints that are not")
+            )
         seen = np.ones(len(xy), bool) if seen is None else np.asarray(seen, bool)
         if self._time is None:
             self._time, self._raw, self._smooth = timestamp, xy.copy(), xy.copy()

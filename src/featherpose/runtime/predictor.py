@@ -55,11 +55,11 @@ class Predictor:
         image = read_photo(photo) if isinstance(photo, (str, Path)) else as_image(photo)
         height, width = image.shape[:2]
         if box is not None:
-            region = square_around(_checked_box(box, (width, height)), self.spec.crop_margin)
+            region = square_around(checked_box(box, (width, height)), self.spec.crop_margin)
             return self.look(image, region, focus_xy=middle_of(region))
         region = whole_frame((width, height))
         if point is not None:
-            point = _checked_point(point, (width, height))
+            point = checked_point(point, (width, height))
             if self._codec is None:  # such a model takes whoever is nearest the middle of what it sees
                 half = (region[2] - region[0]) / 2
                 region = np.array([point[0] - half, point[1] - half, point[0] + half, point[1] + half])
@@ -129,7 +129,8 @@ class Predictor:
         ]
 
 
-def _checked_point(point: Sequence[float], size_wh: tuple[int, int]) -> tuple[float, float]:
+def checked_point(point: Sequence[float], size_wh: tuple[int, int]) -> tuple[float, float]:
+    """A point (x, y) as numbers; ValueError when it is none, or lies outside a photo of (width, height)."""
     values = np.asarray(point, dtype=np.float64)
     if values.shape != (2,) or not np.isfinite(values).all():
         raise ValueError(f"a point must be two numbers x, y in photo pixels, got {point}")
@@ -138,7 +139,8 @@ def _checked_point(point: Sequence[float], size_wh: tuple[int, int]) -> tuple[fl
     return float(values[0]), float(values[1])
 
 
-def _checked_box(box: Sequence[float], size_wh: tuple[int, int]) -> np.ndarray:
+def checked_box(box: Sequence[float], size_wh: tuple[int, int]) -> np.ndarray:
+    """A box (x1, y1, x2, y2), (4,) float64; ValueError when it is none, is empty or lies outside a photo of (width, height)."""
     values = np.asarray(box, dtype=np.float64)
     if values.shape != (4,) or not np.isfinite(values).all():
         raise ValueError(f"a box must be four numbers x1, y1, x2, y2 in photo pixels, got {box}")

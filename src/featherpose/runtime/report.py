@@ -132,6 +132,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def give_name(part: Path, path: Path) -> None:
+    """Gives a finished file its name. OSError that tells where it stands when that cannot be: it is not thrown away."""
+    try:
+        part.replace(path)
+    except OSError as error:
+        raise OSError(f"{path} cannot be replaced ({error.strerror}), the new file is {part}") from error
+
+
 def is_found(pose: Pose, spec: ModelSpec) -> bool:
     """Whether the model says that somebody is there."""
     return pose.pose_score >= spec.pose_threshold

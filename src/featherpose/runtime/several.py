@@ -21,6 +21,8 @@ from featherpose.runtime.smart_crop import smart_crop, whole_frame
 
 DOUBLE = 0.5
 """Likeness from which two poses of one frame are one person: COCO's loosest OKS. A guess that held on the clips."""
+SPARE = 3
+"""So many more than asked for are decoded: some come out twice, and some are nobody."""
 FREE = 0.2
 """Most overlap of two people's boxes at which the clothes of each are seen."""
 
@@ -115,6 +117,24 @@ def assign(value: np.ndarray, least: float) -> list[tuple[int, int]]:
     return sorted((row, column) for row, column in pairs if value[row, column] >= least)
 
 
+def checked_time(timestamp: float) -> float:
+    """A time in seconds; ValueError when it is no number."""
+    try:
+        seconds = float(timestamp)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise ValueError(f"a timestamp must be a number of seconds, got {timestamp!r}")
+    return seconds
+
+
+def filter_of(smoothing: OneEuro | bool | None) -> OneEuro | None:
+    """A filter that has seen nothing yet: the default one for True, one like that which is given; None for False or None."""
+    if smoothing is None or isinstance(smoothing, bool):
+        return OneEuro() if smoothing else None
+    return smoothing.copy()
+
+
 def clothes_of(image: np.ndarray, poses: Sequence[Pose]) -> tuple[np.ndarray, list[np.ndarray | None]]:
     """(N, 4, 3) colours of everybody's clothes, and a list of the same with None for who does not stand free of others.
 
@@ -146,7 +166,7 @@ class SeveralTracker:
         predictor: Predictor,
         *,
         limit: int = 6,
-        smoothing: OneEuro | bool = True,
+        smoothing: OneEuro | bool | None = True,
         refine: bool = False,
         found: float = 0.33,
         same: float = 0.2,
@@ -166,7 +186,7 @@ class SeveralTracker:
             )
         self.predictor, self.limit, self.refine = predictor, limit, refine
         self.found, self.same, self.memory, self.clothes = found, same, memory, clothes
-        self._filter = (OneEuro() if smoothing else None) if isinstance(smoothing, bool) else smoothing
+        self._filter = filter_of(smoothing)
         self.reset()
 
     @property
@@ -180,28 +200,29 @@ class SeveralTracker:
         """The last frame's answer."""
         self._people: dict[int, _Person] = {}
         self._next, self._time, self._size_wh = 1, None, None
+        self._before: float | None = None
+        """Time of the frame before this one."""
 
     def __call__(self, frame: np.ndarray | None, timestamp: float) -> dict[int, Pose]:
         """Number -> pose, smoothed, of everybody seen in this frame; frames and times as Tracker takes them."""
         image = None if frame is None else as_image(frame)
-        if not math.isfinite(timestamp):
-            raise ValueError(f"a timestamp must be a number of seconds, got {timestamp}")
+        timestamp = checked_time(timestamp)
         if timestamp == self._time:
             return self.poses
         size_wh = None if image is None else (image.shape[1], image.shape[0])
         if (self._time is not None and timestamp < self._time) or (size_wh and self._size_wh not in (None, size_wh)):
             self.reset()
-        self._time, self._size_wh = float(timestamp), size_wh or self._size_wh
+        self._before, self._time, self._size_wh = self._time, timestamp, size_wh or self._size_wh
         self.poses = {} if image is None else self._look(image)
         return self.poses
 
     def _look(self, image: np.ndarray) -> dict[int, Pose]:
-        poses = look_several(self.predictor, image, whole_frame(self._size_wh), self.limit)
-        poses = [pose for pose in poses if evidence(pose) >= self.found]
+        poses = look_several(self.predictor, image, whole_frame(self._size_wh), self.limit + SPARE)
+        poses = [pose for pose in poses if evidence(pose) >= self.found][: self.limit]
         if self.refine:
             poses = self._closer(image, poses)
         seen, learned = clothes_of(image, poses)
-        people = {k: p for k, p in self._people.items() if self._time - p.motion.seen_at <= self.memory}
+        people = {number: person for number, person in self._people.items() if self._remembered(person.motion)}
         numbers = list(people)
         value = matches([person.motion for person in people.values()], poses, seen, self._time, self.clothes)
         pairs = assign(value, self.same)
@@ -218,6 +239,10 @@ class SeveralTracker:
             answer[number] = self._smoothed(people[number], pose)
         self._people = people
         return answer
+
+    def _remembered(self, motion: Motion) -> bool:
+        """Whether a number still waits for its person: for `memory` seconds, and for a frame however far off that is."""
+        return motion.seen_at == self._before or self._time - motion.seen_at <= self.memory
 
     def _closer(self, image: np.ndarray, poses: list[Pose]) -> list[Pose]:
         """Everybody once more, each in a square of their own; whoever is not the same there stays as first seen."""

@@ -6,7 +6,6 @@ when others come near. The rules stand in docs/tracking.md with the figures that
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,8 +27,8 @@ from featherpose.runtime.motion import (
 )
 from featherpose.runtime.one_euro import OneEuro
 from featherpose.runtime.photos import as_image
-from featherpose.runtime.predictor import Predictor, _checked_box, _checked_point
-from featherpose.runtime.several import DOUBLE, assign, clothes_of, look_several
+from featherpose.runtime.predictor import Predictor, checked_box, checked_point
+from featherpose.runtime.several import DOUBLE, assign, checked_time, clothes_of, filter_of, look_several
 from featherpose.runtime.smart_crop import smart_crop, whole_frame
 
 STATES = ("found", "uncertain", "lost")
@@ -92,11 +91,11 @@ class Tracker:
         self,
         predictor: Predictor,
         *,
-        smoothing: OneEuro | bool = True,
+        smoothing: OneEuro | bool | None = True,
         lock: Lock | None = Lock(),
         crop_alpha: float = 1.0,
     ) -> None:
-        """smoothing: a filter of its own, True for the default one, False for none.
+        """smoothing: a filter of its own, True for the default one, False or None for none.
 
         lock: None takes whoever is nearest the middle of the crop in every frame, as the official demos do.
         crop_alpha: share of the new crop in the crop that is looked at; 1 does not low-pass it, tfjs takes 0.9.
@@ -107,7 +106,7 @@ class Tracker:
         self._input_wh = predictor.spec.input_size
         self.lock = lock
         self.crop_alpha = crop_alpha
-        self.smoothing = (OneEuro() if smoothing else None) if isinstance(smoothing, bool) else smoothing.copy()
+        self.smoothing = filter_of(smoothing)
         self.reset()
 
     def reset(self) -> None:
@@ -117,9 +116,13 @@ class Tracker:
         self.pose: Pose | None = None
         """The last frame's pose, smoothed, as it was returned."""
         self._time: float | None = None
+        self._before: float | None = None
+        """Time of the frame before this one."""
         self._size_wh: tuple[int, int] | None = None
         self._forget()
         self._start: tuple[str, Sequence[float]] | None = getattr(self, "_start", None)
+        self._asked_at: float | None = None
+        """When the person of `start` was first looked for."""
 
     def _forget(self) -> None:
         self._motion: Motion | None = None
@@ -133,11 +136,13 @@ class Tracker:
     def start(self, *, point: tuple[float, float] | None = None, box: Sequence[float] | None = None) -> None:
         """Names the person to follow from the next frame on: nearest a point (x, y), or in a box (x1, y1, x2, y2).
 
-        Pixels of the frame. Whoever was followed is forgotten. A point or box outside that frame is refused there.
+        Pixels of the frame. Whoever was followed is forgotten. A point or box outside that frame is refused there. While
+        nobody is to be seen (a picture that fades in), the next frames are asked too, for up to `Lock.memory`.
         """
         if (point is None) == (box is None):
             raise ValueError("give a point or a box to start from, one of them")
         self._start = ("point", point) if point is not None else ("box", box)
+        self._asked_at = None
 
     def __call__(self, frame: np.ndarray | None, timestamp: float) -> Pose | None:
         """The person's pose in pixels of this frame, smoothed; None while they are lost.
@@ -147,16 +152,15 @@ class Tracker:
         another size, begins anew. ValueError for a frame that is no picture and a timestamp that is no number.
         """
         image = None if frame is None else as_image(frame)
-        if not math.isfinite(timestamp):
-            raise ValueError(f"a timestamp must be a number of seconds, got {timestamp}")
-        if self._time is not None and timestamp == self._time and self._start is None:
+        timestamp = checked_time(timestamp)
+        if self._time is not None and timestamp == self._time and (self._start is None or self._asked_at is not None):
             return self.pose
         size_wh = None if image is None else (image.shape[1], image.shape[0])
         if size_wh is not None:
             self._check_start(size_wh)
         if (self._time is not None and timestamp < self._time) or (size_wh and self._size_wh not in (None, size_wh)):
             self.reset()
-        self._time = float(timestamp)
+        self._before, self._time = self._time, timestamp
         if image is None:
             self._not_seen()
         else:
@@ -170,7 +174,7 @@ class Tracker:
             return
         kind, where = self._start
         try:
-            _checked_point(where, size_wh) if kind == "point" else _checked_box(where, size_wh)
+            checked_point(where, size_wh) if kind == "point" else checked_box(where, size_wh)
         except ValueError:
             self._start = None
             raise
@@ -179,15 +183,12 @@ class Tracker:
 
     def _look(self, image: np.ndarray) -> None:
         if self._start is not None:
-            (kind, where), self._start = self._start, None
-            self._forget()
-            pose = self._first_at(image, kind, where)
-            self._seen(pose) if self._is_somebody(pose) else self._not_seen()
+            self._look_for_asked(image)
         elif self.lock is None:
             self._follow_plainly(image)
         elif self._motion is None:
             self._find_anybody(image)
-        elif self._time - self._motion.seen_at <= self.lock.patience:
+        elif self._seen_within(self._motion, self.lock.patience):
             self._follow(image)
         elif self._time - self._motion.seen_at <= self.lock.memory:
             self._search(image)
@@ -195,13 +196,26 @@ class Tracker:
             self._forget()
             self._find_anybody(image)
 
+    def _look_for_asked(self, image: np.ndarray) -> None:
+        self._asked_at = self._time if self._asked_at is None else self._asked_at
+        self._forget()
+        pose = self._first_at(image, *self._start)
+        found = self._is_somebody(pose)
+        if found or self._time - self._asked_at > (self.lock or Lock()).memory:
+            self._start = None
+        self._seen(pose) if found else self._not_seen()
+
+    def _seen_within(self, motion: Motion, seconds: float) -> bool:
+        """Whether somebody was seen so lately, or in the frame before: frames may be far apart."""
+        return motion.seen_at == self._before or self._time - motion.seen_at <= seconds
+
     def _is_somebody(self, pose: Pose) -> bool:
         return evidence(pose) >= (self.lock or Lock()).found
 
     def _first_at(self, image: np.ndarray, kind: str, where: Sequence[float]) -> Pose:
         if kind == "point":
-            return self.predictor(image, point=_checked_point(where, self._size_wh))
-        box = _checked_box(where, self._size_wh)
+            return self.predictor(image, point=checked_point(where, self._size_wh))
+        box = checked_box(where, self._size_wh)
         region = square_around(box, self.predictor.spec.crop_margin)
         people = (self.lock or Lock()).people
         poses = look_several(self.predictor, image, region, people, focus_xy=middle_of(box))
@@ -288,7 +302,7 @@ class Tracker:
             if rest:
                 near = alike([poses[mine], *(poses[i] for i in rest)])[0, 1:] >= self.lock.apart
                 others += [begin(poses[i], self._time, learned[i]) for i, same in zip(rest, near, strict=True) if not same]
-        others = [track for track in others if self._time - track.seen_at <= self.lock.others]
+        others = [track for track in others if self._seen_within(track, self.lock.others)]
         self._others = sorted(others, key=lambda track: -track.seen_at)[: 2 * self.lock.people]
         self._clothes = None if mine is None else learned[mine]
         return None if mine is None else poses[mine]

@@ -38,8 +38,6 @@ class CameraReader:
             self._camera.release()
             reason = "it gives no picture; is another program using it?" if opened else "there is no such camera"
             raise OSError(f"camera {name}: {reason} (cameras here: {', '.join(_cameras()) or 'none found'})")
-        self._first = image
-        self._begin = clock()
         fps = float(self._camera.get(cv2.CAP_PROP_FPS))
         self._fps = fps if 1 <= fps <= 1000 else USUAL_FPS
         height, width = image.shape[:2]
@@ -48,21 +46,24 @@ class CameraReader:
         )
 
     def __iter__(self) -> Iterator[Frame]:
-        index, image, now, last = 0, self._first, 0.0, -1.0
-        self._first = None
+        index, begin, now, last = 0, None, 0.0, -1.0
         while self._end is None or now < self._end:
-            if index % self._every == 0 and now > last:
-                last = now
-                yield Frame(index, now, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self._every / self._fps)
-            index += 1
             with _quiet_opencv():
-                ok, image = self._camera.read()
-            now = self._clock() - self._begin
+                try:
+                    ok, image = self._camera.read()
+                except cv2.error:
+                    ok = False
+            begin = self._clock() if begin is None else begin  # of the first picture that somebody takes
+            now = self._clock() - begin if index else 0.0
             if not ok:
                 self.problem = (
                     f"camera {self._name}: it disappeared after {now:.1f} s; what was seen until then is kept"
                 )
                 return
+            if index % self._every == 0 and now > last and (self._end is None or now < self._end):
+                last = now
+                yield Frame(index, now, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self._every / self._fps)
+            index += 1
 
     def close(self) -> None:
         self._camera.release()

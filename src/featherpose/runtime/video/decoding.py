@@ -19,8 +19,9 @@ from featherpose.runtime.video.reader import Frame, SourceFacts
 
 TIMEOUT = 10.0
 """Seconds that a URL may stay silent, when it is opened and for every piece."""
-SEEK_EARLY = 2.0
-"""Seconds to jump before a start: some containers know their places only roughly."""
+SEEK_EARLY = (2.0, 10.0, 40.0, 160.0)
+"""Seconds to jump before a start, one after the other until a picture before it turns up: some containers know their
+places only roughly, and in MPEG streams a jump may end at the keyframe after."""
 DISCONTINUITY = 1.0
 """A clock that goes back by more seconds begins anew (recordings that were joined); by less, a stamp is wrong."""
 PHOTO_FORMATS = ("image2", "jpegxl_anim", "apng")
@@ -32,6 +33,8 @@ UNSPECIFIED, ITU601, ITU709 = 2, 5, 1
 """FFmpeg's numbers: a frame's colour space that is not told, and swscale's two matrices."""
 MICRO = 1_000_000
 UNREADABLE_URL = "the index may stand at the end, and the server cannot jump there (no byte ranges); download the file"
+SLOWEST_FPS, UNTOLD_FPS = 1 / 86_400, 1000.0
+"""Frame rates outside are those of a broken header, or of a WebM that tells none."""
 WORST_PIXEL_ASPECT = 4
 """A pixel longer than so many times its width is taken for a broken header."""
 
@@ -72,7 +75,8 @@ class FileReader:
             raise ValueError(f"{self._name}: has no video stream, only {kinds}")
         best = streams.best("video")
         video = best if best in videos else videos[0]
-        sounds = [stream for stream in streams.audio if stream.codec_context is not None]
+        # one whose parameters are not known by now (it begins later in an MPEG stream) cannot be written
+        sounds = [stream for stream in streams.audio if stream.codec_context is not None and stream.codec_context.sample_rate]
         self.audio = sounds[0] if sounds else None
         # Frame threads cost some frames of delay, which nobody notices here, and use every core.
         video.thread_type = "AUTO"
@@ -83,7 +87,8 @@ class FileReader:
         seconds = container.duration / av.time_base if container.duration and container.duration > 0 else None
         if video.duration and video.duration > 0:
             seconds = float(video.duration * video.time_base)
-        fps = float(video.average_rate or video.guessed_rate or 0) or None
+        fps = float(video.average_rate or video.guessed_rate or 0)
+        fps = fps if SLOWEST_FPS <= fps < UNTOLD_FPS else None
         self._step = Fraction(1, 25) if fps is None else 1 / Fraction(fps).limit_denominator(MICRO)
         live = url and seconds is None
         self._origin = Fraction(0)
@@ -93,23 +98,20 @@ class FileReader:
             raise ValueError(
                 f"{self._name}: the start at {float(self._start):g} s lies behind its end at {seconds:.1f} s"
             )
-        if self._start > SEEK_EARLY:
-            with contextlib.suppress(av.FFmpegError):  # no seeking here: what comes before is read and left out
-                container.seek(int((self._start - SEEK_EARLY + self._origin) * av.time_base), backward=True)
         self._converter = VideoReformatter()  # one for all: each new one sets up its tables and threads again
-        self._reached = self._shift = Fraction(0)
-        self._last_dts: int | None = None
-        self._audio_packets: list = []
         self._size_wh: tuple[int, int] | None = None
-        self._decoded = self._pictures()
-        first = next(self._decoded, None)
+        first = self._first_picture()
         if first is None:
-            if url and self.problem:
+            if url and self.problem and "mp4" in container.format.name.split(","):
                 raise ValueError(f"{self.problem}; {UNREADABLE_URL}")
             if self.problem:
                 raise ValueError(self.problem)
-            where = f" after {float(self._start):g} s" if self._start else ""
-            raise ValueError(f"{self._name}: no picture{where} could be decoded; the file is damaged or cut off")
+            if self._before is not None:
+                raise ValueError(
+                    f"{self._name}: there is no picture at {float(self._start):g} s or later, the last one stands at "
+                    f"{float(self._before):.2f} s"
+                )
+            raise ValueError(f"{self._name}: no picture could be decoded; the file is damaged or cut off")
         self._first = first
         picture = first[1]
         # Once for all frames: PyAV's side data and its frame hold each other, and would stay until Python collects them.
@@ -130,6 +132,31 @@ class FileReader:
             time_base=Fraction(video.time_base),
         )
 
+    def _first_picture(self) -> tuple[Fraction, av.VideoFrame] | None:
+        """The first picture from the start on, after a jump to somewhere before it; `_decoded` goes on from there."""
+        problem, jumped = None, False
+        for early in (*SEEK_EARLY, None):
+            if early is not None and self._start <= early:
+                continue
+            if early is not None or jumped:
+                place = 0 if early is None else self._start - Fraction(early)
+                with contextlib.suppress(av.FFmpegError):  # no seeking here: what comes before is read and left out
+                    self._container.seek(int((place + self._origin) * av.time_base), backward=True)
+                jumped = True
+            self.problem, self.damaged = None, 0
+            self._reached = self._shift = Fraction(0)
+            self._last_dts: int | None = None
+            self._audio_packets: list = []
+            self._before: Fraction | None = None
+            self._decoded = self._pictures()
+            first = next(self._decoded, None)
+            problem = problem or self.problem
+            if not self._start or self._before is not None:
+                break
+        if first is None:
+            self.problem = problem
+        return first
+
     def _expected_frames(self, seconds: float | None, fps: float | None) -> int | None:
         frames = self._video.frames or (round(seconds * fps) if seconds and fps else None)
         if frames is None:
@@ -148,8 +175,7 @@ class FileReader:
                 break
             if index % self._every == 0:
                 packets, self._audio_packets = tuple(self._audio_packets), []
-                duration = float(self._duration_of(picture) * self._every)
-                yield Frame(index, float(time), self._rgb(picture), duration, packets)
+                yield Frame(index, float(time), self._rgb(picture), self._shown_for(time, picture), packets)
         self.late_audio, self._audio_packets = tuple(self._audio_packets), []
         self._decoded.close()
 
@@ -168,26 +194,30 @@ class FileReader:
             last = time
             if time >= self._start:
                 yield time, picture
+            else:
+                self._before = time
 
     def _packets(self) -> Iterator[av.VideoFrame]:
         streams = [stream for stream in (self._video, self.audio) if stream is not None]
         try:
             for packet in self._container.demux(streams):
-                if packet.stream_index != self._video.index:
+                if packet.stream.index != self._video.index:  # PyAV's stream_index is 0 on the packets that flush
                     self._keep_audio(packet)
                     continue
                 if packet.dts is not None:
                     self._last_dts = packet.dts
                 self._note_reached(packet)
                 yield from self._decode(packet)
-        except (av.FFmpegError, OSError) as error:
+        except (av.FFmpegError, OSError, IndexError) as error:  # IndexError: of PyAV, for a stream that turns up late
             self.problem = f"{self._name}: reading broke off after {float(self._reached):.1f} s ({_reason(error)})"
+            yield from self._decode(None)  # what the decoder still holds
             return
         self.problem = self._cut_off()
 
-    def _decode(self, packet: av.Packet) -> Iterator[av.VideoFrame]:
+    def _decode(self, packet: av.Packet | None) -> Iterator[av.VideoFrame]:
+        """The pictures that a packet completes; None: those that are left in the decoder."""
         try:
-            pictures = packet.decode()
+            pictures = self._video.decode(packet)
         except av.FFmpegError:  # the next whole picture goes on; how many were lost is told
             self.damaged += 1
             return
@@ -234,8 +264,11 @@ class FileReader:
 
     # --- one picture --------------------------------------------------------------------------------------------------
 
-    def _duration_of(self, picture: av.VideoFrame) -> Fraction:
-        return picture.duration * Fraction(picture.time_base) if picture.duration else self._step
+    def _shown_for(self, time: Fraction, picture: av.VideoFrame) -> float:
+        """Seconds until the next frame that is given: as many pictures' as are taken one of, but not beyond the end."""
+        one = picture.duration * Fraction(picture.time_base) if picture.duration else self._step
+        ends = [end for end in (self._end, self.facts.duration) if end is not None]
+        return float(max(one, min([one * self._every, *(Fraction(end) - time for end in ends)])))
 
     def _rgb(self, picture: av.VideoFrame) -> np.ndarray:
         """(H, W, 3) uint8 RGB at the size that was announced, turned and with square pixels."""
@@ -309,7 +342,7 @@ def _check_file(path: Path) -> None:
         raise IsADirectoryError(f"{path}: is a folder, expected a video")
     if not path.exists():
         raise FileNotFoundError(f"{path}: there is no such video")
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:  # a pipe has no size
         raise ValueError(f"{path}: the file is empty (0 bytes), expected a video")
 
 
@@ -317,9 +350,9 @@ def _open(name: str, url: bool):
     options = {"rtsp_transport": "tcp"} if name.startswith("rtsp") else {}  # over UDP pictures arrive with holes
     try:
         if url:
-            container = av.open(name, timeout=(TIMEOUT, TIMEOUT), options=options)
-        else:
-            container = av.open("file:" + name)  # without it, "a:b.mp4" would be a protocol called a
+            container = av.open(name, timeout=(TIMEOUT, TIMEOUT), options=options, metadata_errors="replace")
+        else:  # without "file:", "a:b.mp4" would be a protocol called a
+            container = av.open("file:" + name, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
         if url and isinstance(error, av.InvalidDataError):
             raise ValueError(f"{name}: what comes from there is no video that can be read") from error
@@ -362,6 +395,8 @@ def _clock_starts_anywhere(kind) -> bool:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, av.ExitError):
+        return f"nothing came for {TIMEOUT:g} s"
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(str(text).split()).rstrip(".")
 

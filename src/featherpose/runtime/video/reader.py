@@ -10,6 +10,7 @@ A source is something to iterate over once: it yields `Frame`s in the order of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,6 +22,8 @@ import numpy as np
 CAMERA_FOLDER = Path("/dev")
 CAMERA_PREFIX = "video"
 """Linux names cameras /dev/video0, /dev/video1, ..."""
+
+MOST_EVERY = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,12 @@ def open_source(name: str, *, start: float = 0.0, end: float | None = None, ever
     Raises FileNotFoundError, ValueError or OSError in one sentence when it cannot be opened or shows no picture,
     ImportError when it takes PyAV and that is not installed.
     """
-    if not start >= 0:
+    if not 0 <= start < math.inf:
         raise ValueError(f"a start must be 0 seconds or later, got {start:g}")
-    if end is not None and not end > start:
+    if end is not None and not start < end < math.inf:
         raise ValueError(f"the end must lie behind the start: {end:g} s is not after {start:g} s")
-    if every < 1:
-        raise ValueError(f"every n-th frame: n must be at least 1, got {every}")
+    if not 1 <= every <= MOST_EVERY:
+        raise ValueError(f"every n-th frame: n must be at least 1 and at most {MOST_EVERY}, got {every}")
     if kind_of(name) == "camera":
         from featherpose.runtime.video.camera import CameraReader
 

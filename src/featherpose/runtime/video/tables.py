@@ -15,6 +15,7 @@ from pathlib import Path
 
 from featherpose.geometry import mirror, transform
 from featherpose.pose import Pose
+from featherpose.runtime.report import give_name
 from featherpose.runtime.video.reader import Frame
 
 FRAME_COLUMNS = ("frame", "time", "state")
@@ -97,9 +98,15 @@ class TableWriter:
 
     def finish(self) -> None:
         """Gives the files their names."""
+        problem = None
         for file, part, path in zip(self._files, self._parts, self._paths, strict=True):
             file.close()
-            part.replace(path)
+            try:
+                give_name(part, path)
+            except OSError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
 
     def abort(self) -> None:
         """Leaves nothing behind."""

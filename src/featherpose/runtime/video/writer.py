@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from featherpose.runtime.report import give_name
 from featherpose.runtime.video.decoding import codec_name
 
 ENCODERS = {
@@ -63,6 +64,7 @@ class VideoWriter:
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._time_base = time_base if time_base > 0 and time_base.denominator <= FINEST_TICK else USUAL_TIME_BASE
         self._last_tick: int | None = None
+        self._last_key: float | None = None
         self._converter = VideoReformatter()
         self._file = _File(self._part)
         self._container = None
@@ -103,6 +105,8 @@ class VideoWriter:
         frame = self._converter.reformat(frame, format="yuv420p", dst_colorspace=ITU709, dst_color_range=LIMITED)
         frame.pts, frame.time_base = tick, self._time_base
         frame.duration = round(duration / self._time_base)  # counts for the last one, where no other follows
+        if self._last_key is None or time - self._last_key >= KEYFRAME_SECONDS:  # frames may come at any rate
+            self._last_key, frame.pict_type = time, av.video.frame.PictureType.I
         self._container.mux(self._video.encode(frame))
 
     def write_audio(self, packet: av.Packet, offset: float) -> None:
@@ -123,10 +127,10 @@ class VideoWriter:
             self._container.close()
             self._file.check_complete()
             self._file.close()
-            self._part.replace(self._path)
         except BaseException:
             self.abort()
             raise
+        give_name(self._part, self._path)
 
     def abort(self) -> None:
         """Leaves nothing behind."""
@@ -174,7 +178,8 @@ class _CopiedSound:
         self._last = dts
         packet.pts, packet.dts = packet.pts - moved, dts
         packet.stream = self._stream
-        self._container.mux_one(packet)
+        with contextlib.suppress(av.InvalidDataError):  # a damaged piece of the sound is left out
+            self._container.mux_one(packet)
 
     def finish(self) -> None: ...
 
@@ -245,7 +250,7 @@ class _File:
     """What PyAV writes to: a file that remembers a full disk, and frees its reserve to end in order then."""
 
     def __init__(self, path: Path) -> None:
-        self.name = str(path)
+        self.name = "video.mp4"  # PyAV hands it to FFmpeg, which takes UTF-8 alone
         self._path = path
         self._reserve = path.with_name(path.name + ".reserve")
         self._full: OSError | None = None

@@ -15,6 +15,8 @@ export const RULES = Object.freeze({
   center: 0.1, // least value of the centre map
 });
 
+const SPARE = 3; // so many more than asked for are decoded: some come out twice, and some are nobody
+
 /** Follows everybody by one look at each whole frame, so people must be large enough in it. */
 export class Crowd {
   /** looker: a Looker of a model with raw outputs, or what has its `spec`, `look`, `several`, `timed` and `restart`. */
@@ -32,6 +34,7 @@ export class Crowd {
     this.people = new Map(); // number -> {motion, filter}
     this.following = 1;
     this.time = null;
+    this.before = null; // time of the frame before
     this.size = null;
   }
 
@@ -67,14 +70,16 @@ export class Crowd {
 
   async look(picture) {
     const { limit, center, found } = this.rules;
-    const poses = await this.looker.several(picture, wholeFrame(this.size), limit, { threshold: center });
-    return poses.filter((pose) => evidence(pose) >= found);
+    const poses = await this.looker.several(picture, wholeFrame(this.size), limit + SPARE, { threshold: center });
+    return poses.filter((pose) => evidence(pose) >= found).slice(0, limit);
   }
 
   numbered(picture, poses) {
     const { rules, spec, time } = this;
     const { seen, learned } = clothesOf(picture, poses, spec.joints);
-    const people = new Map([...this.people].filter(([, { motion }]) => time - motion.seenAt <= rules.memory));
+    // a number waits for `memory` seconds, and for a frame however far off that is
+    const waits = ({ motion }) => motion.seenAt === this.before || time - motion.seenAt <= rules.memory;
+    const people = new Map([...this.people].filter(([, person]) => waits(person)));
     const numbers = [...people.keys()];
     const motions = numbers.map((number) => people.get(number).motion);
     const value = matches(motions, poses, seen, time, rules.clothes, spec.sigmas);

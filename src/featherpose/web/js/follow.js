@@ -48,7 +48,9 @@ export class Follower {
     this.state = "lost"; // or "found" or "uncertain"
     this.pose = null;
     this.time = null;
+    this.before = null; // time of the frame before
     this.size = null; // of the frame
+    this.askedAt = null; // when the person of `start` was first looked for
     this.forget();
   }
 
@@ -61,9 +63,14 @@ export class Follower {
     this.filter.reset();
   }
 
-  /** Names the person to follow from the next frame on: the one nearest a point of it; null: nobody is asked for. */
+  /**
+   * Names the person to follow from the next frame on: the one nearest a point of it; null: nobody is asked for.
+   *
+   * While nobody is to be seen, the next frames are asked too, for up to `lock.memory`.
+   */
   start(point) {
     this.target = point;
+    this.askedAt = null;
   }
 
   /** The pose in a photo, never smoothed: {xy, score, poseScore, box}. Always one: compare its scores. */
@@ -77,7 +84,7 @@ export class Follower {
 
   /** The pose in a frame of a video, or null while nobody is there. timestamp: seconds. */
   async next(picture, timestamp) {
-    if (timestamp === this.time && this.target === null) return this.pose;
+    if (timestamp === this.time && (this.target === null || this.askedAt !== null)) return this.pose;
     advance(this, picture, timestamp);
     const pose = await this.find(picture);
     this.looker.timed("filter", () => (pose === null ? this.notSeen() : this.seen(pose)));
@@ -89,11 +96,11 @@ export class Follower {
     const unseen = this.motion === null ? Infinity : this.time - this.motion.seenAt;
     let pose;
     if (this.target !== null) {
-      const point = this.target;
-      this.target = null;
+      this.askedAt ??= this.time;
       this.forget();
-      pose = await this.looker.twice(picture, point);
-    } else if (unseen <= this.lock.patience) {
+      pose = await this.looker.twice(picture, this.target);
+      if (this.isSomebody(pose) || this.time - this.askedAt > this.lock.memory) this.target = null;
+    } else if (this.motion !== null && this.seenWithin(this.motion, this.lock.patience)) {
       return this.where(picture, unseen);
     } else if (unseen <= this.lock.memory) {
       pose = await this.search(picture, unseen);
@@ -102,6 +109,11 @@ export class Follower {
       pose = await this.anybody(picture);
     }
     return pose !== null && this.isSomebody(pose) ? pose : null;
+  }
+
+  /** Whether somebody was seen so lately, or in the frame before: frames may be far apart. */
+  seenWithin(motion, seconds) {
+    return motion.seenAt === this.before || this.time - motion.seenAt <= seconds;
   }
 
   isSomebody(pose) {
@@ -171,7 +183,7 @@ export class Follower {
         if (alike(poses[index], pose, spec.sigmas) < lock.apart) others.push(begin(pose, time, learned[i]));
       });
     }
-    others = others.filter((track) => time - track.seenAt <= lock.others);
+    others = others.filter((track) => this.seenWithin(track, lock.others));
     this.others = others.sort((a, b) => b.seenAt - a.seenAt).slice(0, 2 * lock.people);
     this.clothes = index === null ? null : learned[index];
     return index === null ? null : poses[index];

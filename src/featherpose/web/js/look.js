@@ -88,6 +88,7 @@ export function advance(who, { width, height }, timestamp) {
   const other = who.size !== null && (width !== who.size[0] || height !== who.size[1]);
   if ((who.time !== null && timestamp < who.time) || other) who.reset();
   who.looker.restart();
+  who.before = who.time;
   who.time = timestamp;
   who.size = [width, height];
 }
