@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,6 @@ def bench(
     following one person costs per frame of a clip; such files are then followed by the official crop rule.
     """
     import os
-import re
     import time
     from datetime import datetime, timezone
 
