@@ -13,7 +13,7 @@ from featherpose.data.teacher import KINDS, guess_kind, load_teacher
 from featherpose.data.teacher.crops import person_map, upright_degrees
 from featherpose.data.teacher.pose_model import mean_of_answers
 from featherpose.data.teacher.top_down import DEVIATION, MEAN, decode_heatmaps, shifted
-from featherpose.geometry import crop_map, rotation, square_around, transform
+from featherpose.geometry import crop_map, rotation, scale_of, square_around, transform
 from featherpose.skeletons import COCO17, Skeleton
 
 SHARED = Path(__file__).parents[1].parent / "shared"
@@ -66,6 +66,30 @@ def write_graph(path, kind="heatmap", *, pixels=False, batch="B", size=(HEIGHT, 
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
+
+
+def write_tflite(path, *, quantised=False):
+    """The heatmap graph of `write_graph` in float as a TFLite file, channels last; quantised: input and output in 8 bits."""
+    pytest.importorskip("ai_edge_litert")
+    pytest.importorskip("tflite")
+    from tflite_writer import TfliteWriter
+
+    b = TfliteWriter()
+    shape, grid = (1, HEIGHT, WIDTH, 3), (1, HEIGHT // 4, WIDTH // 4, 3)
+    taken = dict(dtype="u1", scale=0.02, zero_point=114) if quantised else {}
+    image = b.tensor("image", shape, **taken)
+    values = b.operator("DEQUANTIZE", [image], "values", shape) if quantised else image
+    weight = np.zeros((3, 5, 5, 3), np.float32)
+    for colour in range(3):
+        weight[colour, :, :, colour] = DEVIATION[colour] / 255 / 25
+    bias = b.tensor("bias", numbers=(MEAN / 255).astype(np.float32))
+    maps = b.operator("CONV_2D", [values, b.tensor("weight", numbers=weight), bias], "maps", grid, stride=4)
+    if quantised:
+        stored = b.operator("QUANTIZE", [maps], "stored", grid, dtype="i1")
+        name, size, kind, numbers, *_, axis = b.tensors[stored]
+        b.tensors[stored] = (name, size, kind, numbers, 1 / 255, -128, axis)
+        maps = stored
+    return b.write(path, [image], [maps])
 
 
 # --- decoding ---------------------------------------------------------------------------------------------------------
@@ -121,6 +145,22 @@ GRAPHS = {
     "simcc, float": ("simcc", {}),
     "simcc, pixels by twos": ("simcc", {"pixels": True, "batch": 2}),
 }
+
+
+@pytest.mark.parametrize("quantised", [False, True], ids=["float", "8 bits"])
+def test_a_tflite_teacher_sees_what_the_same_onnx_does(tmp_path, quantised):
+    path = write_tflite(tmp_path / "colours.tflite", quantised=quantised)
+    assert guess_kind(path) == "heatmap"
+    photos = [PHOTO, PHOTO[:, ::-1]]
+    answers = []
+    for file in (path, write_graph(tmp_path / "colours.onnx")):
+        teacher = load_teacher(file, skeleton=COLOURS, flip=False)
+        assert teacher.input_size == (WIDTH, HEIGHT)
+        answers.append(teacher.look(photos, [person_map(BOX, teacher.input_size)] * 2))
+    (xy, score), (wanted, height) = answers
+    xy += 2 / scale_of(person_map(BOX, (WIDTH, HEIGHT)))  # TFLite's "same" begins 5 x 5 windows 2 px later than ONNX's pads
+    assert np.abs(xy - wanted).max() < (3 if quantised else 1.5) and np.abs(score - height).max() < 0.03
+    assert np.abs(xy[0] - MIDDLES).max() < 4
 
 
 @pytest.mark.parametrize("flip", [False, True], ids=["", "flip"])

@@ -23,10 +23,12 @@ KINDS = {
 }
 """Kind -> "module:Class"; the class is made as Class(path, skeleton=None, threads=1, flip=True).
 
-heatmap: ONNX or OpenVINO, one map per joint (Simple Baselines, HRNet, PP-TinyPose); simcc: ONNX or OpenVINO, one row of
+heatmap: ONNX, OpenVINO or TFLite, one map per joint (Simple Baselines, HRNet, PP-TinyPose); simcc: the same, one row of
 columns and one of rows per joint (RTMPose); pose: whatever `featherpose predict` runs, MoveNet TFLite files too."""
 
-GRAPH_SUFFIXES = (".onnx", ".xml")
+GRAPH_SUFFIXES = (".onnx", ".xml", ".tflite")
+MOVENET_SHAPES = ((1, 1), (1, 6))
+"""How the outputs of MoveNet's TFLite files begin, SinglePose and MultiPose; load_model says what is wrong with the second."""
 POSE_SUFFIXES = (".onnx", ".tflite", ".safetensors")
 
 
@@ -74,13 +76,13 @@ def guess_kind(path: str | Path) -> str:
     """The kind of a model file, by its suffix and, for graphs, by what they give; ValueError when none fits."""
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in GRAPH_SUFFIXES:
+    if suffix not in GRAPH_SUFFIXES or (suffix == ".tflite" and not path.is_file()):
         return "pose"  # load_model tells what is wrong with other files
     from featherpose.data.teacher.graphs import open_graph
     from featherpose.spec import SPEC_KEY
 
     graph = open_graph(path)
-    if SPEC_KEY in graph.metadata:
+    if SPEC_KEY in graph.metadata or (suffix == ".tflite" and graph.output_shapes[0][:2] in MOVENET_SHAPES):
         return "pose"
     ranks = sorted(len(shape) for shape in graph.output_shapes)
     if 4 in ranks:

@@ -1,4 +1,4 @@
-"""Graphs of other projects: ONNX by onnxruntime, OpenVINO IR by openvino, one picture or batch in, arrays out."""
+"""Graphs of other projects: ONNX by onnxruntime, OpenVINO IR by openvino, TFLite by LiteRT, a batch in, arrays out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOG_ERRORS_ONLY = 3
 
 
 def open_graph(path: str | Path, threads: int = 1, *, bf16: bool = False):
-    """The graph of a .onnx or .xml file: `input_shape`, `input_dtype`, `output_shapes`, `metadata`, `run(batch)`.
+    """The graph of a .onnx, .xml or .tflite file: `input_shape`, `input_dtype`, `output_shapes`, `metadata`, `run(batch)`.
 
     Shapes are tuples with None where a size is free. bf16: OpenVINO may compute in bfloat16 where the CPU has it. Raises
     FileNotFoundError, ValueError for a file that is no graph with one input, ImportError without the library that runs it.
@@ -19,7 +19,7 @@ def open_graph(path: str | Path, threads: int = 1, *, bf16: bool = False):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such model file")
-    graphs = {".onnx": OnnxGraph, ".xml": OpenVinoGraph}
+    graphs = {".onnx": OnnxGraph, ".xml": OpenVinoGraph, ".tflite": TfliteGraph}
     if path.suffix.lower() not in graphs:
         raise ValueError(f"{path}: '{path.suffix}' is no graph that can be run here; known: {', '.join(graphs)}")
     return graphs[path.suffix.lower()](path, threads, bf16)
@@ -86,6 +86,65 @@ class OpenVinoGraph:
         """Every output for one input array; copies, as the request reuses its memory."""
         self._request.infer([batch])
         return [self._request.get_output_tensor(i).data.copy() for i in range(self._outputs)]
+
+
+class TfliteGraph:
+    """A TFLite file in LiteRT. Quantised inputs are fed and quantised outputs given as the numbers they stand for.
+
+    Outputs of four axes are given as (B, K, H, W): TFLite has the channels last, unless a converter kept another order,
+    which is seen from the joints being fewer than the cells of a side.
+    """
+
+    def __init__(self, path: Path, threads: int, bf16: bool) -> None:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise ImportError(
+                f"{path}: running a .tflite model needs LiteRT (pip install 'featherpose[tflite]')", name=error.name
+            ) from error
+        try:
+            self._interpreter = Interpreter(model_content=path.read_bytes(), num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(f"{path}: not a readable TFLite file, or a truncated one ({reason})") from error
+        inputs = self._interpreter.get_input_details()
+        _check_one_input(path, inputs)
+        self._input, self._outputs = inputs[0], self._interpreter.get_output_details()
+        self.metadata: dict[str, str] = {}
+        self.input_shape = tuple(int(v) for v in self._input["shape"])
+        plain = self._input["dtype"] == np.uint8 and not self._input["quantization"][0]
+        self.input_dtype = np.uint8 if plain else np.float32
+        shapes = [tuple(int(v) for v in output["shape"]) for output in self._outputs]
+        self._last = [len(shape) == 4 and shape[3] < min(shape[1:3]) for shape in shapes]
+        self.output_shapes = [
+            (shape[0], shape[3], *shape[1:3]) if last else shape for shape, last in zip(shapes, self._last, strict=True)
+        ]
+
+    def run(self, batch: np.ndarray) -> list[np.ndarray]:
+        """Every output for one input array."""
+        self._interpreter.set_tensor(self._input["index"], _stored(batch, self._input))
+        self._interpreter.invoke()
+        found = []
+        for output, last in zip(self._outputs, self._last, strict=True):
+            values = _meant(self._interpreter.get_tensor(output["index"]), output)
+            found.append(values.transpose(0, 3, 1, 2) if last else values)
+        return found
+
+
+def _stored(values: np.ndarray, tensor: dict) -> np.ndarray:
+    """Numbers as a TFLite tensor stores them: quantised if it is."""
+    scale, zero = tensor["quantization"]
+    if scale:
+        bounds = np.iinfo(tensor["dtype"])
+        values = np.clip(np.rint(values / scale + zero), bounds.min, bounds.max)
+    return values.astype(tensor["dtype"])
+
+
+def _meant(values: np.ndarray, tensor: dict) -> np.ndarray:
+    """What the numbers of a TFLite tensor stand for."""
+    scale, zero = tensor["quantization"]
+    return (values.astype(np.float32) - zero) * np.float32(scale) if scale else values
 
 
 def _sizes(port) -> tuple[int | None, ...]:
