@@ -157,9 +157,9 @@ def test_a_tflite_teacher_sees_what_the_same_onnx_does(tmp_path, quantised):
         teacher = load_teacher(file, skeleton=COLOURS, flip=False)
         assert teacher.input_size == (WIDTH, HEIGHT)
         answers.append(teacher.look(photos, [person_map(BOX, teacher.input_size)] * 2))
-    (xy, score), (wanted, height) = answers
+    (xy, score), (wanted, _) = answers
     xy += 2 / scale_of(person_map(BOX, (WIDTH, HEIGHT)))  # TFLite's "same" begins 5 x 5 windows 2 px later than ONNX's pads
-    assert np.abs(xy - wanted).max() < (3 if quantised else 1.5) and np.abs(score - height).max() < 0.03
+    assert np.abs(xy - wanted).max() < (0.6 if quantised else 0.4) and (score > 0.3).all() and (score <= 1).all()
     assert np.abs(xy[0] - MIDDLES).max() < 4
 
 
