@@ -1,13 +1,17 @@
 """The page in the browser: its modules under node, its server, and the page itself in a headless Chromium."""
 
 import http.client
+import itertools
 import json
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import replace
 from functools import partial
@@ -197,6 +201,58 @@ def test_two_models_of_one_file_name_are_refused(runtime, tmp_path):
         web.site_files(models)
 
 
+def test_models_of_any_file_name_are_given_out(runtime, tmp_path):
+    model = write_colour_model(tmp_path / "odd#1 100%?.onnx")
+    files = web.site_files([str(model)])
+    address = json.loads(files["site.json"])["models"][0]["file"]
+    assert not set(address) & set("#? ")
+    server = _serve(files)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/{address}") as answer:
+            assert answer.read() == model.read_bytes()
+    finally:
+        server.shutdown()
+        server.server_close()
+    web.write_site(files, tmp_path / "site")
+    assert (tmp_path / "site" / urllib.parse.unquote(address)).read_bytes() == model.read_bytes()
+
+
+def test_a_link_to_a_model_goes_by_its_own_name(runtime, tmp_path):
+    blob = write_colour_model(tmp_path / "colours.onnx").rename(tmp_path / "blob123")
+    (tmp_path / "link.onnx").symlink_to(blob)
+    files = web.site_files([str(tmp_path / "link.onnx"), str(tmp_path / "link.onnx")])
+    assert files["models/link.onnx"].read_bytes() == blob.read_bytes()
+    assert json.loads(files["site.json"])["models"][0]["file"] == "models/link.onnx"
+
+
+def _asked(site, message, *, reset=False):
+    """What the server answers to these bytes; reset: instead the line is broken off."""
+    address, port = site.removeprefix("http://").split(":")
+    with socket.create_connection((address, int(port)), 10) as line:
+        line.sendall(message)
+        if reset:
+            line.recv(10)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return b""
+        return line.makefile("rb").read()
+
+
+def test_a_browser_that_goes_away_leaves_no_words_in_the_terminal(runtime, site, capfd):
+    (runtime / NAMES[0]).write_bytes(bytes(50_000_000))
+    for _ in range(3):
+        _asked(site, f"GET /vendor/{NAMES[0]} HTTP/1.1\r\nHost: x\r\n\r\n".encode(), reset=True)
+    time.sleep(0.5)
+    assert _asked(site, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_no_address_is_not_here(site, capfd):
+    for target in (b"http://[/", b"/[", b"/%ff", b"/js/%00"):
+        answer = _asked(site, b"GET " + target + b" HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 404 "), target
+    assert capfd.readouterr().err == ""
+
+
 def test_a_missing_runtime_names_the_command_that_fetches_it(tmp_path):
     with pytest.raises(ValueError, match=r"onnxruntime-web 1\.\d+\.\d+, is not there yet.*featherpose web --fetch"):
         web.vendor_files(tmp_path)
@@ -294,6 +350,13 @@ def _drop(page, path, kind):
         f"files.items.add(new File([Uint8Array.from({content})], {path.name!r}, {{type: {kind!r}}}));"
         "document.dispatchEvent(new DragEvent('drop', {dataTransfer: files, cancelable: true})); })()"
     )
+
+
+def _drop_address(page, path):
+    """Drops a file of any size onto the page, by way of the browser's own file chooser."""
+    document = page.call("DOM.getDocument")["root"]["nodeId"]
+    node = page.call("DOM.querySelector", nodeId=document, selector="#file")["nodeId"]
+    page.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node)
 
 
 def _distance(row, pose: Pose) -> float:
@@ -459,8 +522,6 @@ def test_a_dropped_video_gets_the_joints_that_python_finds(page):
     page.wait("featherpose.recording.rows.length >= 8")
     assert page.run("document.getElementById('transport').hidden") is False
     rows = _rows(page)
-    times = [row["time"] for row in rows]
-    rows = rows[: next((i for i in range(1, len(times)) if times[i] < times[i - 1]), len(rows))]  # it plays in a loop
     follow = Tracker(Predictor(page.model))
     for row in rows:
         pose = follow(frames[round(row["time"] * VIDEO_RATE)], row["time"])
@@ -472,7 +533,7 @@ def test_a_dropped_video_gets_the_joints_that_python_finds(page):
     page.wait("document.getElementById('video').paused")
     page.run("(() => { const seek = document.getElementById('seek');"
              "seek.value = 0.25; seek.dispatchEvent(new Event('input')); })()")  # fmt: skip
-    page.wait("Math.abs(featherpose.recording.rows.at(-1).time - 0.5) < 0.1")
+    page.wait("Math.abs(featherpose.follower.time - 0.5) < 0.1")
     facts = json.loads(page.run("featherpose.recording.text(featherpose.about)"))
     assert (facts["kind"], facts["name"], facts["size_wh"]) == ("video", "walk.webm", [128, 128])
 
@@ -514,7 +575,201 @@ def test_a_frame_that_a_paused_video_shows_during_a_look_is_looked_at_too(page):
           finish();
         })()"""
     )
-    page.wait("Math.abs(featherpose.recording.rows.at(-1).time - 0.5) < 0.1", timeout=20)
+    page.wait("Math.abs(featherpose.follower.time - 0.5) < 0.1", timeout=20)
+
+
+def _text(page, name):
+    return page.run(f"document.getElementById({name!r}).textContent")
+
+
+def _choose_model(page, index):
+    page.run(
+        "(() => { const list = document.getElementById('model');"
+        f"list.selectedIndex = {index}; list.dispatchEvent(new Event('change')); }})()"
+    )
+
+
+def _paused_video(page, frames):
+    """Drops a video of so many frames and pauses it."""
+    pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")
+    from video_clips import dot_frames, write_clip
+
+    path = write_clip(page.folder / "walk.webm", dot_frames(frames), fps=VIDEO_RATE, codec="libvpx")
+    _drop(page, path, "video/webm")
+    page.wait("featherpose.recording.rows.length >= 3")
+    _click(page, "#play")
+    page.wait("document.getElementById('video').paused")
+    page.run("new Promise((done) => setTimeout(done, 300))")  # the frame it stopped at is looked at meanwhile
+
+
+@with_chromium
+def test_a_paused_video_is_looked_at_again_for_each_change(page):
+    _paused_video(page, 50)
+    rows = page.run("featherpose.recording.rows.length")
+    changes = (
+        lambda: _click_picture(page, 60, 60),
+        lambda: _click(page, "#nearest"),
+        lambda: _click(page, "#everybody"),
+        lambda: _choose_model(page, 1),
+    )
+    for number, change in enumerate(changes):
+        frames = page.run("featherpose.frames")
+        change()
+        page.wait(f"featherpose.frames > {frames}", timeout=10)
+        if number < 2:  # the frame's row is another one now
+            assert page.run("featherpose.recording.rows.length") == rows
+    page.wait("featherpose.recording.rows.length === 1 && featherpose.recording.rows[0].people", timeout=10)
+
+
+@with_chromium
+def test_the_numbers_of_a_paused_video_are_those_of_the_frame_that_is_shown(page):
+    _paused_video(page, 50)
+    page.run(
+        "(async () => { const seek = document.getElementById('seek');"
+        "for (const place of [0.1, 0.9, 0.2, 0.8]) {"
+        "  seek.value = place; seek.dispatchEvent(new Event('input'));"
+        "  await new Promise((done) => setTimeout(done, 60)); } })()"
+    )
+    page.wait("Math.abs(featherpose.follower.time - 1.6) < 0.1", timeout=10)
+    page.run("new Promise((done) => setTimeout(done, 400))")
+    shown = page.run("Number(document.getElementById('joints').tBodies[0].rows[0].cells[1].textContent)")
+    assert shown == page.run("Number(featherpose.follower.pose.xy[0][0].toFixed(0))")
+
+
+@with_chromium
+def test_a_video_is_recorded_once_however_often_it_plays(page):
+    pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")
+    from video_clips import dot_frames, write_clip
+
+    path = write_clip(page.folder / "short.webm", dot_frames(15), fps=VIDEO_RATE, codec="libvpx")
+    _drop(page, path, "video/webm")
+    page.run("(() => { globalThis.begun = 0; document.getElementById('video').onseeking = () => begun++; })()")
+    page.wait("begun >= 2", timeout=30)  # again and again by itself
+    page.wait("featherpose.follower.time > 0.2 && featherpose.follower.time < 0.5", timeout=30)
+    rows = _rows(page)
+    assert all(row["time"] < after["time"] for row, after in itertools.pairwise(rows))
+    assert [row["frame"] for row in rows] == list(range(len(rows)))
+    assert "to the end of the video" in _text(page, "recorded")
+    _click(page, "#clear")
+    page.wait("featherpose.recording.rows.length >= 2", timeout=10)
+
+
+@with_chromium
+def test_what_is_recorded_is_told_after_clear_and_after_another_model(page):
+    _drop(page, page.folder / "scene.png", "image/png")
+    page.wait("featherpose.frames === 1")
+    assert _text(page, "recorded") == "1 frame recorded."
+    _click(page, "#clear")
+    assert _text(page, "recorded") == "Nothing recorded yet."
+    assert page.run("document.getElementById('download').disabled && document.getElementById('clear').disabled")
+
+    _click(page, "[data-open=camera]")
+    page.wait("featherpose.frames >= 5")
+    _click(page, "#stop")
+    page.wait("document.getElementById('stop').disabled && !document.getElementById('download').disabled")
+    _choose_model(page, 1)
+    page.wait("featherpose.model.spec.name === 'other'")
+    page.wait("document.getElementById('busy').hidden")
+    assert _text(page, "recorded") == "Nothing recorded yet." and _text(page, "fps") == _text(page, "total") == "–"
+    assert page.run("document.getElementById('download').disabled")
+
+
+@with_chromium
+def test_a_camera_may_change_the_size_of_its_picture(page):
+    _click(page, "[data-open=camera]")
+    page.wait("featherpose.recording.rows.length >= 3")
+    page.run(
+        "document.getElementById('video').srcObject.getVideoTracks()[0]"
+        ".applyConstraints({width: {exact: 160}, height: {exact: 160}})"
+    )
+    page.wait("document.getElementById('video').videoWidth === 160", timeout=20)
+    frames = page.run("featherpose.frames")
+    page.wait(f"featherpose.frames >= {frames + 3}", timeout=20)
+    assert page.run("[featherpose.buffer.pixels.width, featherpose.buffer.pixels.height]") == [160, 160]
+    assert page.run("[document.getElementById('canvas').width, document.getElementById('canvas').height]") == [160, 160]
+    facts = json.loads(page.run("featherpose.recording.text(featherpose.about)"))
+    assert facts["size_wh"] == [160, 160]
+    assert facts["frames"][0]["size_wh"] == [320, 240] and "size_wh" not in facts["frames"][-1]
+    assert page.run("featherpose.follower.size") == [160, 160]
+    assert _alert(page) is None
+
+
+@with_chromium
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_very_large_photo_is_looked_at_reduced_and_has_its_own_pixels(page, orientation):
+    scene = dots((6000, 4000), (0, 500, 500, 375), (1, 3000, 1500, 375), (2, 5000, 3000, 375))
+    path = page.folder / "large.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(scene).save(path, quality=95, exif=exif)
+    _drop_address(page, path)
+    page.wait("featherpose.frames === 1")
+    upright = scene if orientation == 1 else np.rot90(scene, -1)
+    width, height = page.run("[featherpose.source.width, featherpose.source.height]")
+    assert width * height <= 16e6 and abs(width / height - upright.shape[1] / upright.shape[0]) < 0.001
+    row, expected = _rows(page)[0], Predictor(page.model)(np.ascontiguousarray(upright))
+    assert page.run("featherpose.about.size_wh") == [upright.shape[1], upright.shape[0]]
+    assert _distance(row, expected) < 12  # of pixels of which the network sees one in 90
+    shown = page.run("Number(document.getElementById('joints').tBodies[0].rows[2].cells[1].textContent)")
+    assert abs(shown - row["joints"]["right_blue"]["x"]) <= 0.51
+
+
+@with_chromium
+def test_a_canvas_that_is_too_large_is_told(page):
+    with pytest.raises(RuntimeError, match="cannot hold a picture of 70000 × 8 pixels"):
+        page.run(
+            "import('./js/frames.js').then(({Frames}) =>"
+            "new Frames(70000, 8).take(document.createElement('canvas')).then(() => null))"
+        )
+
+
+@with_chromium
+def test_no_model_is_missed_while_one_is_on_its_way(chromium):
+    chromium.allow_camera(True)
+    held = chromium.call(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source="{ const ask = fetch, held = new Promise((resolve) => (globalThis.letGo = resolve));"
+        "globalThis.fetch = async (file) => { if (String(file).endsWith('.onnx')) await held; return ask(file); }; }",
+    )
+    try:
+        chromium.open(chromium.address)
+    finally:
+        chromium.call("Page.removeScriptToEvaluateOnNewDocument", identifier=held["identifier"])
+    _drop(chromium, chromium.folder / "scene.png", "image/png")
+    chromium.wait("featherpose.source !== null")
+    assert _alert(chromium) is None and _text(chromium, "busy") == "loading the model…"
+    assert chromium.run("document.getElementById('busy').hidden") is False
+    chromium.run("letGo()")
+    chromium.wait("featherpose.frames === 1", timeout=30)
+    assert _alert(chromium) is None and chromium.run("document.getElementById('busy').hidden")
+
+
+@with_chromium
+def test_people_are_chosen_without_a_pointer_and_what_is_seen_is_read_out(page):
+    one = [(0, 200, 160, 40), (1, 240, 200, 40), (2, 200, 240, 40)]
+    image = dots((640, 480), *one, *((colour, left + 240, top, side) for colour, left, top, side in one))
+    path = page.folder / "two.png"
+    Image.fromarray(image).save(path)
+    assert page.run("document.getElementById('next').disabled")
+    _drop(page, path, "image/png")
+    page.wait("featherpose.frames === 1")
+    page.run("document.getElementById('next').focus()")
+    seen = []
+    for frames in (2, 3):
+        for kind in ("keyDown", "keyUp"):
+            page.call(
+                "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13
+            )
+        page.wait(f"featherpose.frames === {frames}", timeout=20)
+        seen.append(_rows(page)[0])
+    predictor = Predictor(page.model)
+    people = [predictor(image, point=point) for point in ((220, 220), (460, 220))]
+    assert sorted(int(np.argmin([_distance(row, pose) for pose in people])) for row in seen) == [0, 1]
+    assert all(min(_distance(row, pose) for pose in people) < 0.05 for row in seen)
+    assert page.run("document.getElementById('told').getAttribute('role')") == "status"
+    page.wait("/^following person [12] of 2/.test(document.getElementById('told').textContent)", timeout=10)
+    _click(page, "#everybody")
+    page.wait("document.getElementById('told').textContent === '2 people are in sight'", timeout=10)
 
 
 @with_chromium
@@ -523,10 +778,7 @@ def test_the_model_can_be_chosen(page):
     assert names[:2] == ["colours", "second"]
     _drop(page, page.folder / "scene.png", "image/png")
     page.wait("featherpose.frames === 1")
-    page.run(
-        "(() => { const list = document.getElementById('model');"
-        "list.selectedIndex = 1; list.dispatchEvent(new Event('change')); })()"
-    )
+    _choose_model(page, 1)
     page.wait("featherpose.model.spec.name === 'other' && featherpose.frames === 2")
     assert "64 × 64 px, 3 joints" in page.run("document.getElementById('model-about').textContent")
     assert list(_rows(page)[0]["joints"]) == ["red", "left_green", "right_blue"]

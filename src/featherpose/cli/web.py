@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import typer
 
@@ -42,6 +43,9 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 """The first two let the page use threads (SharedArrayBuffer)."""
+
+BYTES = "surrogateescape"
+"""How addresses hold file names: byte by byte, also those that are no text."""
 
 ADDRESS = "127.0.0.1"
 """This computer alone; browsers also give a page the camera only from here or over https."""
@@ -150,8 +154,8 @@ def site_files(models: list[str]) -> dict[str, Path | bytes]:
         address = f"models/{path.name}"
         if address not in files:
             files[address] = path
-            listed.append({"name": name, "file": address, "summary": summary})
-        elif files[address] != path:
+            listed.append({"name": name, "file": quote(address, errors=BYTES), "summary": summary})
+        elif files[address].resolve() != path.resolve():
             raise ValueError(f"{path}: another model offered here has the same file name; rename one of them")
     if SAMPLE.is_file():
         files["samples/demo.png"] = SAMPLE
@@ -167,7 +171,9 @@ def _named(model: str) -> tuple[str, Path, str]:
 
     if model in bundled_models():
         return model, bundled_path(model), bundled_models()[model].summary
-    path = Path(model).resolve()
+    path = Path(model).absolute()
+    if path.suffix.lower() != ".onnx":
+        path = path.resolve()  # of a link that ends in .onnx the name counts, whatever it leads to
     if path.suffix.lower() != ".onnx" and path.is_file():
         raise ValueError(f"{model}: the page runs ONNX files; make one with featherpose export")
     spec = load_model(path).spec
@@ -191,6 +197,14 @@ def _copy_whole(content: Path | bytes, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _named_by(target: str) -> str:
+    """The name of a file by what was asked for; "" where that is no address."""
+    try:
+        return unquote(urlsplit(target).path, errors=BYTES).lstrip("/") or "index.html"
+    except ValueError:
+        return ""
+
+
 class PageHandler(BaseHTTPRequestHandler):
     """Gives out a fixed table of files."""
 
@@ -202,8 +216,12 @@ class PageHandler(BaseHTTPRequestHandler):
         self.files = files
         super().__init__(*arguments)
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError, TimeoutError):  # a browser that goes away in the middle of it may
+            super().handle()
+
     def do_GET(self) -> None:
-        name = unquote(urlsplit(self.path).path).lstrip("/") or "index.html"
+        name = _named_by(self.path)
         content = self.files.get(name)
         try:
             body = content.read_bytes() if isinstance(content, Path) else content

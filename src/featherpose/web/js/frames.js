@@ -47,5 +47,7 @@ export class Frames {
     this.context.fillRect(0, 0, width, height); // black shows through transparent pictures
     this.context.drawImage(image, 0, 0, width, height);
     data.set(this.context.getImageData(0, 0, width, height).data);
+    // a canvas that is too large stays empty, and says nothing
+    if (data[3] === 0) throw new Error(`This browser cannot hold a picture of ${width} × ${height} pixels`);
   }
 }

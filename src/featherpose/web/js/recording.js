@@ -5,6 +5,7 @@ const LIMIT = 20_000; // frames, eleven minutes at 30 a second; a page that is l
 /** Frames as they come, in few bytes each; the oldest ones go when there are too many. */
 export class Recording {
   constructor() {
+    this.size = null; // [width, height] of the pictures from now on
     this.clear();
   }
 
@@ -19,8 +20,12 @@ export class Recording {
   }
 
   keep(row, joints) {
-    this.rows.push({ frame: this.frame++, ...row });
+    const { rows, size, complete } = this;
+    const last = rows.at(-1);
+    if (complete && last?.time > row.time) return;
     this.joints = joints;
+    if (last?.time === row.time) rows.pop(); // the same frame, looked at again
+    rows.push({ frame: last?.time === row.time ? last.frame : this.frame++, size, ...row });
     if (this.rows.length > LIMIT) this.rows.splice(0, LIMIT / 10);
   }
 
@@ -28,6 +33,7 @@ export class Recording {
     this.rows = [];
     this.joints = [];
     this.frame = 0;
+    this.complete = false; // a video has come to its end: it begins anew, and what was recorded does not
   }
 
   /** One JSON text. about: facts of the source and the model. */
@@ -36,7 +42,12 @@ export class Recording {
       if (people) return { people: people.map(({ person, values }) => ({ person, ...plain(values, this.joints) })) };
       return values === null ? { pose_score: null, box_xyxy: null, joints: null } : plain(values, this.joints);
     };
-    const frames = this.rows.map((row) => ({ frame: row.frame, time: rounded(row.time, 6), state: row.state, ...told(row) }));
+    const now = String(this.size);
+    const sized = ({ size }) => (String(size) === now ? {} : { size_wh: size }); // of the picture, before it changed
+    const frames = this.rows.map((row) => {
+      const { frame, time, state } = row;
+      return { frame, time: rounded(time, 6), state, ...sized(row), ...told(row) };
+    });
     return JSON.stringify({ ...about, frames });
   }
 }

@@ -1,5 +1,8 @@
 // Where pictures come from: {kind: "camera" | "photo" | "video", name, width, height, image, close()}. `image` is what a
-// canvas draws; a photo's is upright (EXIF).
+// canvas draws; a photo's is upright (EXIF). A very large photo is reduced: `own` is then its own [width, height].
+
+const MOST_PIXELS = 16e6; // of a photo: 64 MB, and what every browser's canvas holds
+const LONGEST_SIDE = 16_384;
 
 /**
  * The webcam, playing in `video`; Error with one sentence when the browser does not give it. wanted: whether something else
@@ -55,7 +58,7 @@ const CAMERA_ERRORS = {
 export async function openFile(file, video) {
   if (file.type.startsWith("video/")) return openVideo(file, video);
   try {
-    return photo(await createImageBitmap(file), file.name);
+    return await photo(file, file.name);
   } catch (error) {
     if (!file.type) return openVideo(file, video);
     throw new Error(`${file.name}: this browser cannot read it as a photo (${error.message})`);
@@ -66,11 +69,37 @@ export async function openFile(file, video) {
 export async function openAddress(address) {
   const answer = await fetch(address);
   if (!answer.ok) throw new Error(`${address}: the server does not have it (${answer.status})`);
-  return photo(await createImageBitmap(await answer.blob()), address.split("/").at(-1));
+  return photo(await answer.blob(), address.split("/").at(-1));
 }
 
-function photo(bitmap, name) {
-  return { kind: "photo", name, width: bitmap.width, height: bitmap.height, image: bitmap, close: () => bitmap.close() };
+async function photo(blob, name) {
+  const own = await sizeOf(blob);
+  const reduced = own && reducedSize(own);
+  const bitmap = await createImageBitmap(blob, reduced ? { ...reduced, resizeQuality: "high" } : {});
+  const { width, height } = bitmap;
+  const source = { kind: "photo", name, width, height, image: bitmap, close: () => bitmap.close() };
+  return reduced ? { ...source, own } : source;
+}
+
+/** [width, height] of a picture, which is not decoded for that; null where the browser does not know it. */
+async function sizeOf(blob) {
+  const image = new Image();
+  const address = URL.createObjectURL(blob);
+  try {
+    await new Promise((resolve, reject) => Object.assign(image, { onload: resolve, onerror: reject, src: address }));
+    return image.naturalWidth > 0 ? [image.naturalWidth, image.naturalHeight] : null;
+  } catch {
+    return null;
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+}
+
+/** What a very large picture is reduced to, null for others. */
+export function reducedSize([width, height]) {
+  const scale = Math.min(Math.sqrt(MOST_PIXELS / (width * height)), LONGEST_SIDE / Math.max(width, height));
+  if (scale >= 1) return null;
+  return { resizeWidth: Math.max(1, Math.floor(width * scale)), resizeHeight: Math.max(1, Math.floor(height * scale)) };
 }
 
 async function openVideo(file, video) {
