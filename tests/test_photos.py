@@ -1,5 +1,6 @@
 """Every kind of picture is read as a person sees it; every broken one is refused with its name."""
 
+import struct
 import warnings
 
 import cv2
@@ -40,6 +41,37 @@ def test_exif_rotation_is_undone(orientation, tmp_path):
     Image.fromarray(np.ascontiguousarray(TURNS[orientation](RAMP))).save(path, exif=exif)
     np.testing.assert_array_equal(read_photo(path), RAMP)
     assert photo_size(path) == (6, 5)
+
+
+def _with_odd_exif(path):
+    """A JPEG that asks for a quarter turn and has its resolution as text, where numbers belong."""
+    Image.fromarray(_photo()).save(path, quality=95)
+    entries = struct.pack("<HHHIIHHIII", 2, 0x0112, 3, 1, 6, 0x011A, 2, 8, 38, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entries + b"72 dpi\0\0"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + whole[2:])
+
+
+def test_an_odd_exif_entry_does_not_keep_a_photo_from_being_turned(tmp_path):
+    _with_odd_exif(tmp_path / "odd.jpg")
+    image = read_photo(tmp_path / "odd.jpg")
+    assert image.shape == (64, 48, 3) and photo_size(tmp_path / "odd.jpg") == (48, 64)
+    assert np.abs(image.astype(int) - np.rot90(_photo(), -1)).mean() < 8
+
+
+@pytest.mark.parametrize("value", [0, 9, "6", (6, 6)], ids=str)
+def test_an_orientation_that_is_none_turns_nothing(value, monkeypatch, tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "photo.png")
+    monkeypatch.setattr(Image.Image, "getexif", lambda self: {0x0112: value})
+    np.testing.assert_array_equal(read_photo(tmp_path / "photo.png"), RAMP)
+
+
+def test_an_odd_error_of_pillow_is_told_as_a_broken_photo(monkeypatch, tmp_path):
+    Image.fromarray(RAMP).save(tmp_path / "photo.png")
+    monkeypatch.setattr(Image.Image, "getexif", lambda self: 1 / 0)
+    for read in (read_photo, photo_size):
+        with pytest.raises(ValueError, match=r"photo\.png: the picture is truncated or damaged \(division"):
+            read(tmp_path / "photo.png")
 
 
 def test_grey_becomes_three_equal_channels(tmp_path):

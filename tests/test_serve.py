@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ from featherpose.serve.batching import Batching
 from featherpose.serve.errors import STATUS, Refused
 from featherpose.serve.jobs import Jobs
 from featherpose.serve.limits import Limits, Rate, Room
-from featherpose.serve.looking import webp_size
+from featherpose.serve.looking import too_many_scans, webp_size
+from featherpose.serve.server import is_loopback, listen
 from featherpose.serve.service import Service
 
 SPEC = ModelSpec("means", COCO17, (64, 64), {}, outputs="decoded", pose_threshold=0.2)
@@ -238,6 +240,12 @@ def webp_bomb(kind):
     return b"RIFF" + struct.pack("<I", len(content)) + content
 
 
+def many_scans(repeats):
+    """A progressive JPEG whose last scan comes again and again, each time a pass over the whole picture."""
+    data = photo(kind="JPEG", progressive=True)
+    return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * repeats + data[-2:]
+
+
 PNG = {"content-type": "image/png"}
 ONE = {
     "an empty body": ("", b"", PNG, "bad_request", "empty"),
@@ -267,6 +275,8 @@ ONE = {
     "a PNG bomb": ("", png_bomb(), PNG, "too_many_pixels", "at most 25,000,000 pixels"),
     "a PNG just above the limit": ("", png_bomb(5001, 5000), PNG, "too_many_pixels", "5,001 x 5,000"),
     "a JPEG bomb": ("", jpeg_bomb(), PNG, "too_many_pixels", "at most 25,000,000 pixels"),
+    "a JPEG of a thousand scans": ("", many_scans(1000), PNG, "too_many_pixels", "more than the 50 that are read"),
+    "a box beyond all photos": ("?box=0,0,1e308,1e308", photo(), PNG, "bad_request", "box must be x1,y1,x2,y2"),
     "a WebP bomb": ("", webp_bomb(b"VP8 "), PNG, "too_many_pixels", "16,000 x 16,000"),
     "a lossless WebP bomb": ("", webp_bomb(b"VP8L"), PNG, "too_many_pixels", "16,000 x 16,000"),
     "an extended WebP bomb": ("", webp_bomb(b"VP8X"), PNG, "too_many_pixels", "16,000 x 16,000"),
@@ -282,13 +292,27 @@ def test_a_photo_that_is_refused_gets_a_code_and_a_sentence(client, query, data,
     assert post(client, photo()).status_code == 200
 
 
-@pytest.mark.parametrize("data", [png_bomb(), jpeg_bomb(), webp_bomb(b"VP8X")], ids=["png", "jpeg", "webp"])
+BOMBS = {"png": png_bomb(), "jpeg": jpeg_bomb(), "webp": webp_bomb(b"VP8X"), "scans": many_scans(60)}
+
+
+@pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_refused_before_anything_is_unpacked(client, data, monkeypatch):
     monkeypatch.setattr(photos, "_rgb", lambda picture: pytest.fail("pixels were read"))
     assert len(data) < 6000
     assert post(client, data).json()["kind"] == "too_many_pixels"
     rows = client.post("/v1/poses", files=files(data, data)).json()["photos"]
     assert [row["kind"] for row in rows] == ["too_many_pixels"] * 2
+
+
+def test_scans_are_counted_up_to_the_end_of_the_picture():
+    assert not too_many_scans(many_scans(40), 50) and too_many_scans(many_scans(41), 50)  # ten of its own
+    plain, mark = photo(kind="JPEG"), b"\xff\xda\x00\x02"
+    assert not too_many_scans(plain + mark * 1000, 50)  # phones put videos there
+    assert not too_many_scans(plain[:2] + b"\xff\xe5\x10\x02" + mark * 1024 + plain[2:], 50)  # and notes there
+    assert not too_many_scans(photo() + mark * 1000, 50)
+    hidden = plain[:2] + b"\xff\xe5\x00\x04\xff\xd9" + plain[2:-2] + mark * 1000  # the end stands inside a segment
+    assert too_many_scans(hidden, 50)
+    assert too_many_scans(plain[:2] + b"\xff\x01" * 100_000 + mark * 100, 50)  # not worth the walk
 
 
 def test_the_size_of_a_webp_is_read_from_its_first_chunk():
@@ -333,6 +357,26 @@ def test_a_bad_form_is_refused(client, options, text):
     assert (text or "form") in answer.json()["error"]
 
 
+def form(*contents, end=b"--x--\r\n"):
+    head = b'--x\r\nContent-Disposition: form-data; name="photo"; filename="a"\r\n\r\n'
+    return b"".join(head + data + b"\r\n" for data in contents) + end
+
+
+@pytest.mark.parametrize("cut", [b"", b"--x", b"--x-", b"--"], ids=str)
+def test_a_form_that_is_cut_off_is_refused_whole(client, cut):
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    assert len(client.post("/v1/poses", content=form(photo(), photo()), headers=headers).json()["photos"]) == 2
+    assert client.post("/v1/poses", content=form(photo(), end=b"--x--"), headers=headers).status_code == 200
+    answer = client.post("/v1/poses", content=form(photo(), photo(), end=cut), headers=headers)
+    assert answer.status_code == 400 and "cut off" in answer.json()["error"]
+
+
+def test_a_form_in_a_charset_that_decodes_nothing_is_refused(client):
+    headers = {"content-type": "multipart/form-data; boundary=x; charset=undefined"}
+    answer = client.post("/v1/poses", content=form(photo()), headers=headers)
+    assert (answer.status_code, answer.json()["kind"]) == (400, "bad_request") and "charset" in answer.json()["error"]
+
+
 def test_a_photo_without_a_form_is_no_list_of_photos(client):
     answer = client.post("/v1/poses", content=photo(), headers=PNG)
     assert answer.status_code == 415 and "multipart/form-data" in answer.json()["error"]
@@ -355,6 +399,13 @@ def test_other_addresses_and_methods_are_told(client):
     assert client.get("/v2/pose").json()["kind"] == "not_found"
     wrong = client.get("/v1/pose")
     assert (wrong.status_code, wrong.json()["kind"], wrong.headers["allow"]) == (405, "wrong_method", "POST")
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/model", "/metrics", "/docs", "/openapi.json"])
+def test_head_is_answered_where_get_is(client, path):
+    answer = client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"") and int(answer.headers["content-length"]) > 0
+    assert client.head("/v1/pose").status_code == 405 and client.head("/nothing").status_code == 404
 
 
 def test_a_failure_of_the_model_is_an_error_without_its_reason_and_the_service_lives_on():
@@ -652,6 +703,7 @@ COMMANDS = {
     "a place beyond all numbers": ('{"point": [1, ' + "9" * 400 + "]}", "point must be x,y"),
     "a time beyond all numbers": ('{"timestamp": ' + "9" * 400 + "}", "number of seconds"),
     "lists without end": ("[" * 998, "JSON object"),
+    "a box beyond all photos": ({"box": [0, 0, 1e308, 1e308]}, "box must be x1,y1,x2,y2"),
 }
 
 
@@ -673,6 +725,16 @@ def test_a_bad_frame_is_told_and_not_shown_to_the_tracker(two_people):
         outside = [ask(track, {"point": [9000, 1]}), ask(track, FRAME)]
         assert outside[0] == {"ok": True} and "outside the photo" in outside[1]["error"]
         assert ask(track, FRAME)["state"] == "found"
+
+
+def test_a_failure_of_the_model_is_told_and_the_connection_lives_on():
+    backend = Means(broken=True)
+    with serving([backend]) as client, client.websocket_connect("/v1/track") as track:
+        row = ask(track, photo())
+        assert (row["frame"], row["kind"]) == (0, "internal") and "secret" not in row["error"]
+        backend.broken = False
+        assert ask(track, photo())["state"] == "found"
+        assert 'featherpose_errors_total{kind="internal"} 1.0' in client.get("/metrics").text
 
 
 def test_a_frame_of_too_many_bytes_is_told():
@@ -705,12 +767,19 @@ HANDSHAKES = {
 
 @pytest.mark.parametrize("query, headers, kind", HANDSHAKES.values(), ids=HANDSHAKES)
 def test_a_handshake_is_refused_with_the_reason(client, query, headers, kind):
-    with (
-        pytest.raises(WebSocketDenialResponse) as denied,
-        client.websocket_connect(f"/v1/track{query}", headers=headers),
-    ):
+    assert denied(client, f"/v1/track{query}", headers) == (STATUS[kind], kind)
+
+
+@pytest.mark.parametrize("path", ["/v1/trac", "/", "/v1/pose"])
+def test_a_websocket_elsewhere_is_told(client, path):
+    assert denied(client, path) == (404, "not_found")
+
+
+def denied(client, address, headers=None):
+    """(status, kind) of a WebSocket that is refused."""
+    with pytest.raises(WebSocketDenialResponse) as told, client.websocket_connect(address, headers=headers or {}):
         pass
-    assert (denied.value.status_code, denied.value.json()["kind"]) == (STATUS[kind], kind)
+    return told.value.status_code, told.value.json()["kind"]
 
 
 def test_there_are_no_more_connections_than_allowed():
@@ -743,6 +812,36 @@ def test_without_an_option_pages_of_others_are_refused_and_get_no_permission(cli
         assert not any(name.startswith("access-control") for name in answer.headers)
     own = client.post("/v1/pose", content=photo(), headers={**PNG, "origin": "http://127.0.0.1:8000"})
     assert own.status_code == 200
+
+
+HOSTS = {
+    "localhost:8000": 200,
+    "127.0.0.1:8000": 200,
+    "[::1]:8000": 200,
+    "evil.example": 403,
+    "localhost.evil.example:8000": 403,
+    "192.168.0.7:8000": 403,
+    "[": 403,
+}
+
+
+@pytest.mark.parametrize("host, status", HOSTS.items())
+def test_a_page_whose_name_was_turned_to_this_computer_is_refused(host, status):
+    headers = {**PNG, "origin": f"http://{host}", "host": host}
+    with serving(origins=["http://good.example"]) as client:
+        if host != "[":
+            assert client.post("/v1/pose", content=photo(), headers=headers).status_code == 200
+        client.service.local = True
+        assert client.post("/v1/pose", content=photo(), headers=headers).status_code == status
+        assert client.post("/v1/pose", content=photo(), headers={**PNG, "host": host}).status_code == 200
+        allowed = {**PNG, "host": host, "origin": "http://good.example"}
+        assert client.post("/v1/pose", content=photo(), headers=allowed).status_code == 200
+
+
+@pytest.mark.parametrize("address, local", [("127.0.0.1", True), ("0.0.0.0", False)])
+def test_a_server_of_this_computer_alone_knows_it(address, local):
+    with listen(address, 0) as bound:
+        assert is_loopback(bound) is local
 
 
 def test_an_allowed_origin_may_ask_and_read_errors_too():
@@ -827,7 +926,9 @@ class Slow(Means):
         time.sleep(0.2 if images[..., 0].any() else 1)
         return super().run(images)
 
-limits = Limits(rate=0, connections=6, header_seconds=1, body_seconds=1, photo_bytes=100_000)
+limits = Limits(
+    rate=0, connections=6, header_seconds=1, body_seconds=1, send_seconds=1, stop_seconds=5, photo_bytes=100_000
+)
 service = Service([Slow()], limits=limits)
 bound = listen("127.0.0.1", 0)
 print(bound.getsockname()[1], flush=True)
@@ -955,6 +1056,94 @@ def test_what_is_no_http_gets_an_answer_and_the_end(real):
         assert said(line)[1] == {"kind": "bad_request", "error": "this is no valid HTTP request"}
 
 
+STATUS_KIND = {404: "not_found", 403: "other_origin"}
+UPGRADE = b"host: x\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+KEY = b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n"
+HEADS = {
+    "POST": b"POST /v1/pose HTTP/1.1\r\ncontent-length: 3\r\n" + UPGRADE + b"\r\nabc",
+    "a body": b"GET /v1/track HTTP/1.1\r\ncontent-length: 3\r\n" + UPGRADE + KEY + b"\r\nabc",
+    "chunks": b"GET /v1/track HTTP/1.1\r\ntransfer-encoding: chunked\r\n" + UPGRADE + KEY + b"\r\n0\r\n\r\n",
+    "a long line": b"GET /v1/track HTTP/1.1\r\ncookie: " + b"a" * 9000 + b"\r\n" + UPGRADE + KEY + b"\r\n",
+    "a long address": b"GET /v1/track?x=" + b"a" * 9000 + b" HTTP/1.1\r\n" + UPGRADE + KEY + b"\r\n",
+    "many lines": b"GET /v1/track HTTP/1.1\r\n" + b"x-n: 1\r\n" * 200 + UPGRADE + KEY + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_a_broken_handshake_gets_an_answer_and_the_end(real, head):
+    with line_to(real[1]) as line:
+        line.sendall(head)
+        answer = b"".join(iter(lambda: line.recv(65536), b""))
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 405"))
+    wait_for(lambda: is_well(real[1]))
+
+
+def test_a_handshake_that_is_refused_is_told_over_the_wire_too(real):
+    for path, more, status in ((b"/nothing", b"", 404), (b"/v1/track", b"origin: null\r\n", 403)):
+        with line_to(real[1]) as line:
+            line.sendall(b"GET " + path + b" HTTP/1.1\r\n" + UPGRADE + KEY + more + b"\r\n")
+            assert said(line) == (status, {"kind": STATUS_KIND[status], "error": ANY})
+
+
+def line_that_is_not_read(port):
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.settimeout(1)
+    line.connect(("127.0.0.1", port))
+    return line
+
+
+def sent_until_dropped(line, data):
+    """Whether the other side ended the connection, which it does not read from either as long as nobody reads from it."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            line.send(data)
+        except TimeoutError:
+            continue
+        except OSError:
+            return True
+    return False
+
+
+def test_who_asks_and_does_not_read_is_dropped(real):
+    with line_that_is_not_read(real[1]) as line:
+        assert sent_until_dropped(line, b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 100)
+    wait_for(lambda: slow_clients(real[1]) and is_well(real[1]))
+
+
+def test_a_websocket_that_is_not_read_is_dropped(real):
+    before = slow_clients(real[1])
+    with line_that_is_not_read(real[1]) as line:
+        line.sendall(b"GET /v1/track HTTP/1.1\r\n" + UPGRADE + KEY + b"\r\n")
+        assert sent_until_dropped(line, b"\x81\x83\0\0\0\0[1]" * 1000)
+    wait_for(lambda: slow_clients(real[1]) > before and is_well(real[1]))
+
+
+def slow_clients(port):
+    told = re.search(r'^featherpose_errors_total{kind="slow_client"} (\S+)$', metrics_of(port), re.MULTILINE)
+    return float(told[1]) if told else 0
+
+
+def test_text_that_is_no_utf8_closes_a_websocket(real):
+    for more in (b"", b"\x88\x80\0\0\0\0"):  # alone, and with the client's goodbye
+        with line_to(real[1]) as line:
+            line.sendall(b"GET /v1/track HTTP/1.1\r\n" + UPGRADE + KEY + b"\r\n")
+            answer = b""
+            while not answer.endswith(b"\r\n\r\n"):
+                answer += line.recv(65536)
+            line.sendall(b"\x81\x82\0\0\0\0\xff\xfe" + more)
+            answer = b"".join(iter(lambda: line.recv(65536), b""))
+        assert answer[:1] == b"\x88" and (more or answer[2:4] == struct.pack(">H", 1007))
+
+
+def test_a_rebound_name_is_refused_by_a_server_of_this_computer_alone(real):
+    for host, status in ((b"evil.example", 403), (b"localhost", 200)):
+        with line_to(real[1]) as line:
+            line.sendall(request(photo()).replace(b"host: x", b"host: " + host + b"\r\norigin: http://" + host))
+            assert said(line)[0] == status
+
+
 def test_dropped_connections_leave_the_service_well(real):
     for data in (b"", request(photo())[:50], request(photo(), length=9000), request(photo())):
         with line_to(real[1]) as line:
@@ -1024,7 +1213,22 @@ def test_ctrl_c_lets_running_requests_end(real):
         assert said(line)[0] == 200
     server.wait(60)
     assert not connects(port)
-    assert "KeyboardInterrupt" in server.stderr.read()  # the command line turns it into one line, see below
+    told = server.stderr.read()
+    assert "KeyboardInterrupt" in told  # the command line turns it into one line, see below
+    assert "ERROR" not in told  # of all the tests of this server
+
+
+def test_a_second_signal_ends_a_process_that_is_busy():
+    slow = SERVER.replace("0.2 if", "90 if").replace("stop_seconds=5", "stop_seconds=1")
+    with process("-c", slow, str(Path(__file__).parent)) as (server, line), line_to(int(line)) as asked:
+        asked.sendall(request(photo()))
+        wait_for(lambda: 'featherpose_stage_seconds_count{stage="decode"} 1.0' in metrics_of(int(line)))
+        server.send_signal(signal.SIGTERM)
+        wait_for(lambda: not connects(int(line)))
+        time.sleep(0.3)
+        assert server.poll() is None
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == -signal.SIGTERM
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

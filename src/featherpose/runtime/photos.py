@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """What is looked for in folders; a file that is named itself may have any suffix."""
@@ -85,9 +85,9 @@ def _decoded(
         except UnidentifiedImageError as error:
             kinds = ", ".join(formats or (suffix[1:] for suffix in PHOTO_SUFFIXES))
             raise NoPicture(f"{name}: not a picture that can be read; known kinds: {kinds}") from error
-        except TooLarge:
+        except (TooLarge, MemoryError):
             raise
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:  # Pillow's ways to tell of bad data
+        except Exception as error:  # Pillow tells of bad data in many ways: SyntaxError, TypeError, struct.error
             raise ValueError(f"{name}: the picture is truncated or damaged ({error})") from error
 
 
@@ -96,9 +96,10 @@ def photo_size(path: str | Path) -> tuple[int, int]:
     try:
         with Path(path).open("rb") as file, _quiet_pillow(), _open(file, Path(path)) as picture:
             width, height = picture.size
-            turned = picture.getexif().get(EXIF_ORIENTATION, 1) in SIDEWAYS
-            return (height, width) if turned else (width, height)
-    except UnidentifiedImageError:
+            return (height, width) if _orientation(picture) in SIDEWAYS else (width, height)
+    except (TooLarge, MemoryError):
+        raise
+    except Exception:  # what Pillow cannot read goes to OpenCV, and what is broken is told there
         height, width = read_photo(path).shape[:2]
         return width, height
 
@@ -109,6 +110,16 @@ STRIP = 1024
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations that swap width and height."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what turns the picture upright."""
 
 
 def list_photos(paths: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -212,8 +223,16 @@ def _quiet_pillow():
         yield
 
 
+def _orientation(picture: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 for none and for what is none. Other entries are not looked at."""
+    value = picture.getexif().get(EXIF_ORIENTATION, 1)
+    return next((known for known in TURNS if known == value), 1)
+
+
 def _rgb(picture: Image.Image) -> np.ndarray:
-    picture = ImageOps.exif_transpose(picture) if picture.getexif().get(EXIF_ORIENTATION, 1) != 1 else picture
+    turn = TURNS.get(_orientation(picture))
+    if turn is not None:  # ImageOps.exif_transpose writes the EXIF data anew, which fails for odd entries
+        picture = picture.transpose(turn)
     if picture.mode.startswith("I"):  # 16-bit grey, which some versions of Pillow open as 32-bit integers
         return as_image(np.asarray(picture).astype(np.uint16))
     if picture.mode == "F":

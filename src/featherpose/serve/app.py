@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 import featherpose
 from featherpose.runtime.report import UNITS
 from featherpose.serve.errors import Refused
-from featherpose.serve.guard import Guard
+from featherpose.serve.guard import Guard, deny
 from featherpose.serve.looking import FORMATS
 from featherpose.serve.page import docs_page
 from featherpose.serve.places import known_only, place_of
@@ -157,6 +157,11 @@ def create_app(service: Service, *, origins: Collection[str] = ()) -> FastAPI:
     async def track(websocket: WebSocket) -> None:
         await follow(websocket, service)
 
+    @app.websocket("/{path:path}")
+    async def no_socket(websocket: WebSocket) -> None:
+        refused = Refused("not_found", "there is no WebSocket here; frames go to /v1/track")
+        await deny(websocket.scope, websocket.receive, websocket.send, service, refused)
+
     @app.get("/v1/model", summary="The model")
     async def model() -> dict:
         """Name, joints, bones, thresholds, units."""
@@ -219,13 +224,19 @@ class _InMemory(MultiPartParser):
     """Starlette's parser writes files of more than 1 MB to the disk; photos of strangers have no business there."""
 
     spool_max_size = 2**40
+    ended = False
+    """Whether the closing boundary was seen: files that are cut off before it are left out without a word."""
+
+    def on_end(self) -> None:
+        self.ended = True
 
 
 async def _form(request: Request, pieces: AsyncIterator[bytes], service: Service) -> list[tuple[str, bytes]]:
     """(name, content) of the files of a multipart form."""
     limits = service.limits
+    parser = _InMemory(request.headers, pieces, max_files=limits.photos, max_fields=0)
     try:
-        form = await _InMemory(request.headers, pieces, max_files=limits.photos, max_fields=0).parse()
+        form = await parser.parse()
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
             raise Refused("too_many_photos", f"at most {limits.photos} photos go into one request") from error
@@ -233,7 +244,11 @@ async def _form(request: Request, pieces: AsyncIterator[bytes], service: Service
             text = "the form has a field that is no file; send photos as files, options as query parameters"
             raise Refused("bad_request", text) from error
         raise Refused("bad_request", f"the form cannot be read: {error.message}") from error
+    except UnicodeError as error:  # a charset that exists and decodes nothing
+        raise Refused("bad_request", f"the form's names cannot be read in its charset: {error}") from error
     try:
+        if not parser.ended:
+            raise Refused("bad_request", "the form is cut off: its closing boundary is missing")
         photos = [(file.filename[:LONGEST_NAME], await file.read()) for _, file in form.multi_items()]
     finally:
         await form.close()

@@ -1,8 +1,9 @@
-"""What holds for every request, before and after the endpoints: origins, the rest of a body, slow readers, counts."""
+"""What holds for every request, before and after the endpoints: origins, HEAD, the rest of a body, counts."""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import time
 from collections.abc import Collection
@@ -38,11 +39,12 @@ class Guard:
         try:
             refused = self._judge(scope)
             if refused is None:
-                await self.app(scope, told.receive, told.send)
+                as_get = {"method": "GET"} if scope.get("method") == "HEAD" else {}  # the server leaves out the body
+                await self.app({**scope, **as_get}, told.receive, told.send)
             else:
                 await deny(scope, told.receive, told.send, self.service, refused)
         except Exception:
-            if told.late:
+            if told.gone:
                 return
             logging.getLogger("uvicorn.error").exception("%s %s failed", scope["type"], scope["path"])
             if told.silent:
@@ -61,11 +63,21 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or scope.get("method") in SAFE or "*" in self.origins or origin in self.origins:
             return None
-        if urlsplit(origin).netloc == headers.get("host"):
+        host = headers.get("host", "")
+        if origin in (f"http://{host}", f"https://{host}") and (not self.service.local or is_this_computer(host)):
             return None
         return Refused(
             "other_origin", f"pages of {origin[:200]} may not use this service; start it with --allow-origin"
         )
+
+
+def is_this_computer(host: str) -> bool:
+    """Whether a Host header names this computer itself, whatever a name server says: localhost, 127.0.0.1, [::1]."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 class Told:
@@ -79,8 +91,8 @@ class Told:
         self._begun = self._whole = False
         self.silent = True
         """Whether nothing was sent yet."""
-        self.late = False
-        """Whether the client did not take the answer in time."""
+        self.gone = False
+        """Whether the client left before the answer."""
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -97,10 +109,9 @@ class Told:
             if self._http and not self._whole:
                 message = {**message, "headers": [*message.get("headers", []), (b"connection", b"close")]}
         try:
-            await asyncio.wait_for(self._send(message), self._service.limits.send_seconds)
-        except asyncio.TimeoutError:
-            self._service.metrics.errors.labels("slow_client").inc()
-            self.late = True
+            await self._send(message)
+        except OSError:
+            self.gone = True
             raise
 
     async def _drain(self) -> None:

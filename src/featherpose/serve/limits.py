@@ -22,6 +22,8 @@ class Limits:
     """Most photos of one request."""
     pixels: int = 25_000_000
     """Of one photo, told by its header before it is unpacked."""
+    scans: int = 50
+    """Of one JPEG; each is a pass over all of its pixels."""
     people: int = 10
     """Most people that one photo may be asked for."""
     bytes_held: int = 256 * 2**20

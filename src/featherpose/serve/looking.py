@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -34,6 +35,9 @@ class Eye:
         size = webp_size(data)  # Pillow's WebP decoder takes memory for the whole picture when it is made
         if size is not None and size[0] * size[1] > self.limits.pixels:
             text = f"{name}: too large, {size[0]:,} x {size[1]:,} pixels; at most {self.limits.pixels:,} are read"
+            raise Refused("too_many_pixels", text)
+        if too_many_scans(data, self.limits.scans):
+            text = f"{name}: too many scans, more than the {self.limits.scans} that are read of a JPEG"
             raise Refused("too_many_pixels", text)
         with self._decoding:
             start = time.perf_counter()
@@ -73,6 +77,36 @@ class Eye:
 def pose_facts(pose: Pose, spec: ModelSpec) -> dict:
     """A pose for JSON, as `poses.json` has it."""
     return {"found": is_found(pose, spec), **pose.to_dict()}
+
+
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A marker of a JPEG beside those that stand inside a scan: stuffed zeros, restarts, filling."""
+
+
+MOST_SEGMENTS = 10_000
+"""Of a JPEG; colour profiles and previews of 16 MiB come in 256. Bounds the time that a hostile one takes to walk through."""
+
+
+def too_many_scans(data: bytes, most: int) -> bool:
+    """Whether a JPEG has more than `most` scans up to its end, as decoders find them. ITU-T T.81, annex B.
+
+    What follows the end does not count: phones put videos there.
+    """
+    if data[:2] != b"\xff\xd8" or data.count(b"\xff\xda") <= most:
+        return False
+    scans, at = 0, 2
+    for _ in range(MOST_SEGMENTS):
+        found = MARKER.search(data, at)
+        if found is None or (marker := data[found.start() + 1]) == END_OF_IMAGE:
+            return False
+        scans += marker == START_OF_SCAN
+        if scans > most:
+            return True
+        at = found.end()
+        if marker >= 0xC0:  # those below have no length, and are no part of a JPEG that is well
+            at += max(int.from_bytes(data[at : at + 2], "big"), 2)
+    return True
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

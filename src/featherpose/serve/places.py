@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
 from featherpose.serve.errors import Refused
 from featherpose.skeletons import did_you_mean
+
+FARTHEST = 1e7
+"""Pixels; no photo is so large, and the squares and areas of larger numbers can overflow."""
 
 
 def known_only(names: Collection[str], known: Collection[str], what: str) -> None:
@@ -26,7 +28,7 @@ def numbers(value: object, name: str, form: str) -> tuple[float, ...] | None:
         values = tuple(float(part) for part in parts)
     except (TypeError, ValueError, OverflowError):
         values = ()
-    if len(values) != form.count(",") + 1 or not all(math.isfinite(value) for value in values):
+    if len(values) != form.count(",") + 1 or not all(abs(value) <= FARTHEST for value in values):  # NaN is refused too
         raise Refused("bad_request", f"{name} must be {form} in pixels of the photo, got {str(value)[:50]!r}")
     return values
 

@@ -1,17 +1,23 @@
-"""uvicorn with the limits that it lacks: on connections, and on the time that a request's head may take."""
+"""uvicorn with the limits that it lacks: on connections, and on the time that a request's head and an answer may take."""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
+import signal
 import socket
 import warnings
 from collections.abc import Collection
+from types import FrameType
 
 import h11
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import HANDLED_SIGNALS
+from websockets.protocol import State
 
 from featherpose.serve.errors import Refused
 from featherpose.serve.service import Service
@@ -36,14 +42,15 @@ def listen(host: str, port: int) -> socket.socket:
 def run_server(app: ASGIApp, service: Service, bound: socket.socket, *, proxies: Collection[str] = ()) -> None:
     """Serves until Ctrl-C or SIGTERM; then lets running requests end, and raises KeyboardInterrupt or dies by the signal.
 
-    proxies: addresses whose X-Forwarded-For is believed.
+    A second signal ends the process at once. proxies: addresses whose X-Forwarded-For is believed.
     """
     warnings.filterwarnings("ignore", module="PIL")  # decoders run in threads, where warnings cannot be caught singly
     limits = service.limits
+    service.local = not proxies and is_loopback(bound)
     config = uvicorn.Config(
         app,
         http=limited_protocol(service),
-        ws="websockets-sansio",  # reads no further while a message is worked on
+        ws=patient_sockets(service),
         ws_max_size=limits.photo_bytes,
         ws_per_message_deflate=False,  # photos are compressed already, and what is not sent packed cannot be a bomb
         timeout_keep_alive=IDLE_SECONDS,
@@ -54,13 +61,92 @@ def run_server(app: ASGIApp, service: Service, bound: socket.socket, *, proxies:
         access_log=False,
         log_level="error",
     )
-    uvicorn.Server(config).run(sockets=[bound])
+    Server(config).run(sockets=[bound])
+
+
+def is_loopback(bound: socket.socket) -> bool:
+    """Whether a socket is reached from this computer alone."""
+    return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
+
+
+class Server(uvicorn.Server):
+    """Asks politely once: a second signal has its usual effect, which no busy decoder delays."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        for number in HANDLED_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def taken_in_time(service: Service, base: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
+    """A protocol that drops clients who do not read: a transport that is closed waits for them without end."""
+
+    class TakenInTime(base):
+        _unread_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            transport.set_write_buffer_limits(0)  # pauses as soon as the system takes no more
+            super().connection_made(transport)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._stop_unread_timer()
+            self._unread_timer = self.loop.call_later(service.limits.send_seconds, self._is_unread)
+
+        def resume_writing(self) -> None:
+            self._stop_unread_timer()
+            super().resume_writing()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_unread_timer()
+            super().connection_lost(exc)
+
+        def _stop_unread_timer(self) -> bool:
+            """Whether it ran."""
+            timer, self._unread_timer = self._unread_timer, None
+            if timer is not None:
+                timer.cancel()
+            return timer is not None
+
+        def _is_unread(self) -> None:
+            service.metrics.errors.labels("slow_client").inc()
+            self.transport.abort()
+
+    return TakenInTime
+
+
+def patient_sockets(service: Service) -> type[asyncio.Protocol]:
+    """uvicorn's WebSockets, which read no further while a message is worked on, with clients that must read too."""
+
+    class Sockets(taken_in_time(service, WebSocketsSansIOProtocol)):
+        async def send(self, message: Message) -> None:
+            await super().send(message)
+            if self.initial_response is not None and self.close_sent:
+                self.handshake_complete = True  # it was refused with an answer; uvicorn logs that there was none
+
+        def send_receive_event_to_app(self) -> None:
+            if self.curr_msg_data_type == "text" and not self.close_sent and not _is_text(self.frames):
+                if self.conn.state is State.OPEN:
+                    self.conn.send_close(1007)  # uvicorn does the same, and logs a traceback
+                self.handle_parser_exception()
+            else:
+                super().send_receive_event_to_app()
+
+    return Sockets
+
+
+def _is_text(pieces: Collection[bytes]) -> bool:
+    try:
+        b"".join(pieces).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def limited_protocol(service: Service) -> type[asyncio.Protocol]:
     """uvicorn's HTTP protocol, with the service's limits and its way to tell of errors."""
 
-    class Limited(H11Protocol):
+    class Limited(taken_in_time(service, H11Protocol)):
         _head_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:
@@ -83,6 +169,14 @@ def limited_protocol(service: Service) -> type[asyncio.Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
             super().connection_lost(exc)
+
+        def handle_websocket_upgrade(self, event: h11.Request) -> None:
+            super().handle_websocket_upgrade(event)
+            protocol = self.transport.get_protocol()
+            if self._stop_unread_timer():  # the new protocol hears when the client reads again
+                protocol.pause_writing()
+            if not protocol.handshake_initiated:  # nobody would ever answer what websockets does not understand
+                self._refuse(Refused("bad_request", "this is no valid WebSocket handshake"))
 
         def on_response_complete(self) -> None:
             super().on_response_complete()

@@ -41,6 +41,8 @@ class Service:
         self.jobs = Jobs(workers, limits.queue, waited=lambda seconds: self.metrics.stage("queue", seconds))
         self.rate = Rate(limits.rate, limits.burst, time.monotonic)
         self.bytes = Room(limits.bytes_held, "bytes of photos")
+        self.local = False
+        """Whether it is reached under names of this computer alone: those of other hosts are then a page's trick."""
         self.sockets = Room(limits.sockets, f"{limits.sockets} WebSockets")
         self.metrics.gauge("featherpose_queue_length", "Photos that wait for a worker.", lambda: self.jobs.waiting)
         self.metrics.gauge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import time
 
@@ -92,6 +93,11 @@ class Following:
         except Refused as error:
             self.service.metrics.errors.labels(error.kind).inc()
             row = error.to_dict()
+        except Exception:
+            logging.getLogger("uvicorn.error").exception("a frame of %s failed", self.websocket.url.path)
+            broken = Refused("internal", "the service failed; its log says why")
+            self.service.metrics.errors.labels(broken.kind).inc()
+            row = broken.to_dict()
         return {"frame": number, "time": round(timestamp, TIME_DIGITS), **row}
 
     def _work(self, data: bytes, timestamp: float) -> dict:
