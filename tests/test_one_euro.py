@@ -99,7 +99,11 @@ def test_a_joint_that_was_unseen_for_a_moment_goes_on():
 
 
 @pytest.mark.parametrize(
-    "broken", [{"xy": np.full((2, 2), np.nan)}, {"timestamp": np.nan}, {"size": 0.0}, {"size": np.nan}], ids=str
+    "broken", [
+        {"xy": np.full((2, 2), np.nan)}, {"timestamp": np.nan}, {"size": 0.0}, {"size": np.nan}, {"size": np.inf},
+        {"score": np.array([np.nan, 1])},
+    ],
+    ids=str,
 )
 def test_numbers_that_are_none_are_refused_and_the_filter_goes_on(broken):
     filters = OneEuro(), OneEuro()

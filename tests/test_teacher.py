@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from featherpose.data.teacher import KINDS, guess_kind, load_teacher
 from featherpose.data.teacher.crops import person_map, upright_degrees
+from featherpose.data.teacher.graphs import open_graph
 from featherpose.data.teacher.pose_model import mean_of_answers
 from featherpose.data.teacher.top_down import DEVIATION, MEAN, decode_heatmaps, shifted
 from featherpose.geometry import crop_map, rotation, scale_of, square_around, transform
@@ -68,7 +69,7 @@ def write_graph(path, kind="heatmap", *, pixels=False, batch="B", size=(HEIGHT, 
     return path
 
 
-def write_tflite(path, *, quantised=False):
+def write_tflite(path, *, quantised=False, scale=0.02, zero=114):
     """The heatmap graph of `write_graph` in float as a TFLite file, channels last; quantised: input and output in 8 bits."""
     pytest.importorskip("ai_edge_litert")
     pytest.importorskip("tflite")
@@ -76,7 +77,7 @@ def write_tflite(path, *, quantised=False):
 
     b = TfliteWriter()
     shape, grid = (1, HEIGHT, WIDTH, 3), (1, HEIGHT // 4, WIDTH // 4, 3)
-    taken = dict(dtype="u1", scale=0.02, zero_point=114) if quantised else {}
+    taken = dict(dtype="u1", scale=scale, zero_point=zero) if quantised else {}
     image = b.tensor("image", shape, **taken)
     values = b.operator("DEQUANTIZE", [image], "values", shape) if quantised else image
     weight = np.zeros((3, 5, 5, 3), np.float32)
@@ -161,6 +162,18 @@ def test_a_tflite_teacher_sees_what_the_same_onnx_does(tmp_path, quantised):
     xy += 2 / scale_of(person_map(BOX, (WIDTH, HEIGHT)))  # TFLite's "same" begins 5 x 5 windows 2 px later than ONNX's pads
     assert np.abs(xy - wanted).max() < (0.6 if quantised else 0.4) and (score > 0.3).all() and (score <= 1).all()
     assert np.abs(xy[0] - MIDDLES).max() < 4
+
+
+@pytest.mark.parametrize(("scale", "zero"), [(1 / 255, 0), (1 / 127.5, 127)])
+def test_a_tflite_teacher_whose_numbers_are_not_known_is_refused(tmp_path, scale, zero):
+    path = write_tflite(tmp_path / "colours.tflite", quantised=True, scale=scale, zero=zero)
+    with pytest.raises(ValueError, match="neither pixels \\(0 to 255\\) nor a picture less ImageNet's mean"):
+        load_teacher(path, skeleton=COLOURS)
+
+
+def test_a_quantised_tflite_input_of_0_to_255_is_pixels(tmp_path):
+    path = write_tflite(tmp_path / "colours.tflite", quantised=True, scale=1.0, zero=0)
+    assert open_graph(path).input_dtype == np.uint8
 
 
 @pytest.mark.parametrize("flip", [False, True], ids=["", "flip"])

@@ -21,7 +21,7 @@ from featherpose.systems.files import load_network, save_model
 from featherpose.train.config import read_recipe
 from featherpose.train.distributed import Process
 from featherpose.train.imitation import HILL, THEIR_SIGMA, GraphTeacher, make_teacher
-from featherpose.train.loop import Interrupted, Run, train
+from featherpose.train.loop import Interrupted, Learner, Run, train
 
 CPU = Process(rank=0, world=1, device=torch.device("cpu"))
 DISTIL = "losses={heatmap=0.5, center=1, regression=0.1, offset=1, distillation=0.5}"
@@ -210,6 +210,23 @@ def test_imitation_alone_comes_nearer_to_the_teacher(task, teacher):
     batch = first_batch(run)
     losses = [float(run._train_step(batch)[2]["imitation"]) for _ in range(25)]
     assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_the_mirror_leaves_gradients_and_statistics_as_they_are(task, amp):
+    run = run_of(task, "losses={heatmap=1, mirror=1}", f"train.amp={amp}")
+    image, targets = run._inputs(first_batch(run), run.network)
+    learner = Learner(run.network.train(), run.criterion, amp)
+    norms = [m for m in run.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = [(norm.running_mean.clone(), norm.momentum) for norm in norms]
+    learner._seen_in_the_mirror(image)
+    assert norms
+    for norm, (mean, momentum) in zip(norms, before, strict=True):
+        assert torch.equal(norm.running_mean, mean) and norm.momentum == momentum
+    learner(image, targets)[0].backward()
+    weights = [p for name, p in run.network.named_parameters() if name.endswith("conv.weight") and p.requires_grad]
+    moved = [p.grad is not None and p.grad.abs().max() > 0 for p in weights]
+    assert len(weights) > 5 and np.mean(moved) > 0.8
 
 
 def test_the_mirror_alone_makes_answers_to_mirrored_pictures_alike(task):

@@ -85,10 +85,11 @@ class OneEuro:
         ValueError for numbers that are not finite, and the filter stays as it was.
         """
         xy = np.asarray(xy, np.float64)
-        if not (math.isfinite(timestamp) and size > 0 and math.isfinite(float(xy.sum()))):
+        numbers = float(xy.sum()) + (0.0 if score is None else float(np.sum(score)))
+        if not (math.isfinite(timestamp) and 0 < size < math.inf and math.isfinite(numbers)):
             raise ValueError(
-                "One-Euro filter: joints and time must be finite numbers and the size positive, "
-                f"got time {timestamp}, size {size}" + ("" if np.isfinite(xy).all() else ", joints that are not")
+                "One-Euro filter: joints, scores and time must be finite numbers and the size positive, "
+                f"got time {timestamp}, size {size}" + ("" if math.isfinite(numbers) else ", joints or scores that are not")
             )
         seen = np.ones(len(xy), bool) if seen is None else np.asarray(seen, bool)
         if self._time is None:

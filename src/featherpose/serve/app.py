@@ -12,6 +12,7 @@ from fastapi import FastAPI, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
+from python_multipart.exceptions import FormParserError
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware.cors import CORSMiddleware
@@ -244,6 +245,8 @@ async def _form(request: Request, pieces: AsyncIterator[bytes], service: Service
             text = "the form has a field that is no file; send photos as files, options as query parameters"
             raise Refused("bad_request", text) from error
         raise Refused("bad_request", f"the form cannot be read: {error.message}") from error
+    except FormParserError as error:  # which older versions of Starlette let through
+        raise Refused("bad_request", f"the form cannot be read: {error}") from error
     except UnicodeError as error:  # a charset that exists and decodes nothing
         raise Refused("bad_request", f"the form's names cannot be read in its charset: {error}") from error
     try:

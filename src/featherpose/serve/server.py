@@ -91,7 +91,7 @@ def taken_in_time(service: Service, base: type[asyncio.Protocol]) -> type[asynci
         def pause_writing(self) -> None:
             super().pause_writing()
             self._stop_unread_timer()
-            self._unread_timer = self.loop.call_later(service.limits.send_seconds, self._is_unread)
+            self._wait_for_reader()
 
         def resume_writing(self) -> None:
             self._stop_unread_timer()
@@ -108,7 +108,13 @@ def taken_in_time(service: Service, base: type[asyncio.Protocol]) -> type[asynci
                 timer.cancel()
             return timer is not None
 
-        def _is_unread(self) -> None:
+        def _wait_for_reader(self) -> None:
+            unread = self.transport.get_write_buffer_size()
+            self._unread_timer = self.loop.call_later(service.limits.send_seconds, self._is_unread, unread)
+
+        def _is_unread(self, before: int) -> None:
+            if self.transport.get_write_buffer_size() < before:  # slow, but reading
+                return self._wait_for_reader()
             service.metrics.errors.labels("slow_client").inc()
             self.transport.abort()
 

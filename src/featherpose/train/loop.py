@@ -119,14 +119,26 @@ class Learner(nn.Module):
 
     def forward(self, image: torch.Tensor, targets: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
         """image: (B, 3, H, W) RGB, 0..255. The total loss, and each loss before its weight."""
+        if "mirror" in self.criterion.weights:
+            seen = mirrored(self._seen_in_the_mirror(image), self.criterion.options["twins"])
+            targets = {**targets, **{f"mirror_{name}": values for name, values in seen.items()}}
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp == "bf16"):
-            if "mirror" in self.criterion.weights:
-                with torch.no_grad():
-                    seen = self.network(image.flip(3).contiguous(memory_format=torch.channels_last))
-                seen = mirrored({name: values.float() for name, values in seen.items()}, self.criterion.options["twins"])
-                targets = {**targets, **{f"mirror_{name}": values for name, values in seen.items()}}
             maps = self.network(image)
         return self.criterion(maps, targets)
+
+    @torch.no_grad()
+    def _seen_in_the_mirror(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Maps of the mirrored pictures, float32; batch norms keep their statistics. In an autocast of its own: older versions
+        of torch keep the weights that are cast in one, here without a gradient."""
+        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d) and m.training]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.amp == "bf16"):
+            maps = self.network(image.flip(3).contiguous(memory_format=torch.channels_last))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        return {name: values.float() for name, values in maps.items()}
 
 
 class Run:

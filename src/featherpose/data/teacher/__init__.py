@@ -27,8 +27,8 @@ heatmap: ONNX, OpenVINO or TFLite, one map per joint (Simple Baselines, HRNet, P
 columns and one of rows per joint (RTMPose); pose: whatever `featherpose predict` runs, MoveNet TFLite files too."""
 
 GRAPH_SUFFIXES = (".onnx", ".xml", ".tflite")
-MOVENET_SHAPES = ((1, 1), (1, 6))
-"""How the outputs of MoveNet's TFLite files begin, SinglePose and MultiPose; load_model says what is wrong with the second."""
+MOVENET_SHAPES = ((1, 1, 17, 3), (1, 6, 56))
+"""What MoveNet's TFLite files give, SinglePose and MultiPose; load_model says what is wrong with the second."""
 POSE_SUFFIXES = (".onnx", ".tflite", ".safetensors")
 
 
@@ -82,7 +82,7 @@ def guess_kind(path: str | Path) -> str:
     from featherpose.spec import SPEC_KEY
 
     graph = open_graph(path)
-    if SPEC_KEY in graph.metadata or (suffix == ".tflite" and graph.output_shapes[0][:2] in MOVENET_SHAPES):
+    if SPEC_KEY in graph.metadata or (suffix == ".tflite" and graph.output_shapes[0] in MOVENET_SHAPES):
         return "pose"
     ranks = sorted(len(shape) for shape in graph.output_shapes)
     if 4 in ranks:

@@ -113,8 +113,7 @@ class TfliteGraph:
         self._input, self._outputs = inputs[0], self._interpreter.get_output_details()
         self.metadata: dict[str, str] = {}
         self.input_shape = tuple(int(v) for v in self._input["shape"])
-        plain = self._input["dtype"] == np.uint8 and not self._input["quantization"][0]
-        self.input_dtype = np.uint8 if plain else np.float32
+        self.input_dtype = np.uint8 if _takes_pixels(path, self._input) else np.float32
         shapes = [tuple(int(v) for v in output["shape"]) for output in self._outputs]
         self._last = [len(shape) == 4 and shape[3] < min(shape[1:3]) for shape in shapes]
         self.output_shapes = [
@@ -130,6 +129,27 @@ class TfliteGraph:
             values = _meant(self._interpreter.get_tensor(output["index"]), output)
             found.append(values.transpose(0, 3, 1, 2) if last else values)
         return found
+
+
+NORMALISED = (-2.0, 2.5)
+"""What a picture less ImageNet's mean, by its deviation, reaches at least: -2.12 to 2.64."""
+
+
+def _takes_pixels(path: Path, tensor: dict) -> bool:
+    """Whether an input is 0..255 itself; ValueError where it is neither that nor wide enough for normalised pictures."""
+    scale, zero = tensor["quantization"]
+    if not scale:
+        return tensor["dtype"] == np.uint8
+    bounds = np.iinfo(tensor["dtype"])
+    low, high = ((bound - zero) * scale for bound in (bounds.min, bounds.max))
+    if tensor["dtype"] == np.uint8 and (low, high) == (0, 255):
+        return True
+    if low > NORMALISED[0] or high < NORMALISED[1]:
+        raise ValueError(
+            f"{path}: its quantised input holds {low:.2f} to {high:.2f}, which is neither pixels (0 to 255) nor a picture less "
+            "ImageNet's mean, by its deviation (-2.1 to 2.6), so what it was trained with is not known"
+        )
+    return False
 
 
 def _stored(values: np.ndarray, tensor: dict) -> np.ndarray:

@@ -238,14 +238,17 @@ class _Writer(_Worker):
             try:
                 sink.finish() if self.written else sink.abort()
             except Exception as error:
-                self._tell(error)
+                self._tell(error, finishing=True)
 
-    def _tell(self, error: Exception) -> None:
+    def _tell(self, error: Exception, finishing: bool = False) -> None:
         """A full disk or an encoder's refusal is a problem to tell; anything else is a mistake in the program."""
         if not isinstance(error, (OSError, ValueError)) and not hasattr(error, "strerror"):
             self.failure = self.failure or error
+            return
+        reason = getattr(error, "strerror", None) or str(error)
+        if finishing:
+            self.problem = f"{self.problem}; {reason}" if self.problem else f"a file could not be finished: {reason}"
         elif self.problem is None:
-            reason = getattr(error, "strerror", None) or str(error)
             self.problem = f"writing broke off at {self.until:.1f} s ({reason}); what was written until then is kept"
 
 

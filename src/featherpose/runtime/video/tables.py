@@ -98,15 +98,15 @@ class TableWriter:
 
     def finish(self) -> None:
         """Gives the files their names."""
-        problem = None
+        problems = []
         for file, part, path in zip(self._files, self._parts, self._paths, strict=True):
             file.close()
             try:
                 give_name(part, path)
             except OSError as error:
-                problem = problem or error
-        if problem is not None:
-            raise problem
+                problems.append(str(error))
+        if problems:
+            raise OSError("; ".join(problems))
 
     def abort(self) -> None:
         """Leaves nothing behind."""
