@@ -352,6 +352,16 @@ def _drop(page, path, kind):
     )
 
 
+def _drop_clip(page, name, frames):
+    """Drops a video of moving dots onto the page, and gives its path."""
+    pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")
+    from video_clips import dot_frames, write_clip
+
+    path = write_clip(page.folder / name, dot_frames(frames), fps=VIDEO_RATE, codec="libvpx")
+    _drop(page, path, "video/webm")
+    return path
+
+
 def _drop_address(page, path):
     """Drops a file of any size onto the page, by way of the browser's own file chooser."""
     document = page.call("DOM.getDocument")["root"]["nodeId"]
@@ -512,13 +522,10 @@ VIDEO_RATE = 25
 
 @with_chromium
 def test_a_dropped_video_gets_the_joints_that_python_finds(page):
-    av = pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")
-    from video_clips import dot_frames, write_clip
+    path = _drop_clip(page, "walk.webm", 50)
+    from video_clips import read_frames
 
-    path = write_clip(page.folder / "walk.webm", dot_frames(50), fps=VIDEO_RATE, codec="libvpx")
-    with av.open(str(path)) as container:
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    _drop(page, path, "video/webm")
+    frames = read_frames(path)
     page.wait("featherpose.recording.rows.length >= 8")
     assert page.run("document.getElementById('transport').hidden") is False
     rows = _rows(page)
@@ -540,11 +547,7 @@ def test_a_dropped_video_gets_the_joints_that_python_finds(page):
 
 @with_chromium
 def test_a_frame_that_a_paused_video_shows_during_a_look_is_looked_at_too(page):
-    pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")
-    from video_clips import dot_frames, write_clip
-
-    path = write_clip(page.folder / "walk.webm", dot_frames(50), fps=VIDEO_RATE, codec="libvpx")
-    _drop(page, path, "video/webm")
+    _drop_clip(page, "walk.webm", 50)
     page.wait("featherpose.recording.rows.length >= 3")
     _click(page, "#play")
     page.wait("document.getElementById('video').paused")
@@ -591,11 +594,7 @@ def _choose_model(page, index):
 
 def _paused_video(page, frames):
     """Drops a video of so many frames and pauses it."""
-    pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")
-    from video_clips import dot_frames, write_clip
-
-    path = write_clip(page.folder / "walk.webm", dot_frames(frames), fps=VIDEO_RATE, codec="libvpx")
-    _drop(page, path, "video/webm")
+    _drop_clip(page, "walk.webm", frames)
     page.wait("featherpose.recording.rows.length >= 3")
     _click(page, "#play")
     page.wait("document.getElementById('video').paused")
@@ -638,11 +637,7 @@ def test_the_numbers_of_a_paused_video_are_those_of_the_frame_that_is_shown(page
 
 @with_chromium
 def test_a_video_is_recorded_once_however_often_it_plays(page):
-    pytest.importorskip("av", reason="PyAV (the extra `video`) is not installed")
-    from video_clips import dot_frames, write_clip
-
-    path = write_clip(page.folder / "short.webm", dot_frames(15), fps=VIDEO_RATE, codec="libvpx")
-    _drop(page, path, "video/webm")
+    _drop_clip(page, "short.webm", 15)
     page.run("(() => { globalThis.begun = 0; document.getElementById('video').onseeking = () => begun++; })()")
     page.wait("begun >= 2", timeout=30)  # again and again by itself
     page.wait("featherpose.follower.time > 0.2 && featherpose.follower.time < 0.5", timeout=30)

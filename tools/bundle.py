@@ -103,7 +103,9 @@ def main() -> None:
 
 
 def calibrate(network, spec, data: Path) -> tuple[dict[str, float], list[dict]]:
-    """Thresholds, and what share of joints is right, score by score. No figure of the card but misses depends on them.
+    """Thresholds, and what share of joints is right, score by score.
+
+    Of the card's figures misses and false alarms depend on them, and, by the square of the second look, frame + crop.
 
     Of a joint: from where on half of them are right, on coco_person val, as on training photos, which a model has in part
     by heart, more are right at every score. Of a pose: where misses and false alarms together are fewest, on the first

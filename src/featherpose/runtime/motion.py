@@ -51,6 +51,10 @@ class Motion:
         """(K, 2) float64 pixels: the joints at a later time, the whole body moving on evenly for up to HORIZON."""
         return self.pose.xy + self.velocity * min(max(timestamp - self.seen_at, 0.0), HORIZON)
 
+    def seen_within(self, seconds: float, timestamp: float, before: float | None) -> bool:
+        """Whether it was seen so lately, or in the frame before, which may be far off; before: that frame's time."""
+        return self.seen_at == before or timestamp - self.seen_at <= seconds
+
     def centre_at(self, timestamp: float) -> np.ndarray:
         """(2,) pixels: the middle of its joints at a later time, where the centre map should have a peak."""
         x, y = zip(*self._counted_at(timestamp), strict=True)

@@ -122,6 +122,13 @@ class OneEuro:
         return smooth.copy()
 
 
+def filter_of(smoothing: OneEuro | bool | None) -> OneEuro | None:
+    """A filter that has seen nothing yet: the default one for True, one like that which is given; None for False or None."""
+    if smoothing is None or isinstance(smoothing, bool):
+        return OneEuro() if smoothing else None
+    return smoothing.copy()
+
+
 def alpha(cutoff: np.ndarray | float, dt: float) -> np.ndarray | float:
     """How far a low-pass filter of a cut-off in Hz moves towards a new value after dt seconds, 0 to 1 (equation 5)."""
     turn = 2 * math.pi * cutoff * dt

@@ -14,7 +14,7 @@ import numpy as np
 from featherpose.geometry import crop_map, invert, transform, transform_point, warp
 from featherpose.pose import Pose
 from featherpose.runtime.motion import Motion, alike, begin, colours_of, evidence, matches, moved_on, overlaps
-from featherpose.runtime.one_euro import OneEuro
+from featherpose.runtime.one_euro import OneEuro, filter_of
 from featherpose.runtime.photos import as_image
 from featherpose.runtime.predictor import Predictor
 from featherpose.runtime.smart_crop import smart_crop, whole_frame
@@ -128,13 +128,6 @@ def checked_time(timestamp: float) -> float:
     return seconds
 
 
-def filter_of(smoothing: OneEuro | bool | None) -> OneEuro | None:
-    """A filter that has seen nothing yet: the default one for True, one like that which is given; None for False or None."""
-    if smoothing is None or isinstance(smoothing, bool):
-        return OneEuro() if smoothing else None
-    return smoothing.copy()
-
-
 def clothes_of(image: np.ndarray, poses: Sequence[Pose]) -> tuple[np.ndarray, list[np.ndarray | None]]:
     """(N, 4, 3) colours of everybody's clothes, and a list of the same with None for who does not stand free of others.
 
@@ -222,7 +215,7 @@ class SeveralTracker:
         if self.refine:
             poses = self._closer(image, poses)
         seen, learned = clothes_of(image, poses)
-        people = {number: person for number, person in self._people.items() if self._remembered(person.motion)}
+        people = {k: p for k, p in self._people.items() if p.motion.seen_within(self.memory, self._time, self._before)}
         numbers = list(people)
         value = matches([person.motion for person in people.values()], poses, seen, self._time, self.clothes)
         pairs = assign(value, self.same)
@@ -239,10 +232,6 @@ class SeveralTracker:
             answer[number] = self._smoothed(people[number], pose)
         self._people = people
         return answer
-
-    def _remembered(self, motion: Motion) -> bool:
-        """Whether a number still waits for its person: for `memory` seconds, and for a frame however far off that is."""
-        return motion.seen_at == self._before or self._time - motion.seen_at <= self.memory
 
     def _closer(self, image: np.ndarray, poses: list[Pose]) -> list[Pose]:
         """Everybody once more, each in a square of their own; whoever is not the same there stays as first seen."""

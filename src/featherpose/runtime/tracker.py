@@ -25,10 +25,10 @@ from featherpose.runtime.motion import (
     moved_on,
     overlap,
 )
-from featherpose.runtime.one_euro import OneEuro
+from featherpose.runtime.one_euro import OneEuro, filter_of
 from featherpose.runtime.photos import as_image
 from featherpose.runtime.predictor import Predictor, checked_box, checked_point
-from featherpose.runtime.several import DOUBLE, assign, checked_time, clothes_of, filter_of, look_several
+from featherpose.runtime.several import DOUBLE, assign, checked_time, clothes_of, look_several
 from featherpose.runtime.smart_crop import smart_crop, whole_frame
 
 STATES = ("found", "uncertain", "lost")
@@ -103,7 +103,6 @@ class Tracker:
         if not 0 < crop_alpha <= 1:
             raise ValueError(f"crop_alpha must be above 0 and at most 1, got {crop_alpha}")
         self.predictor = predictor
-        self._input_wh = predictor.spec.input_size
         self.lock = lock
         self.crop_alpha = crop_alpha
         self.smoothing = filter_of(smoothing)
@@ -188,7 +187,7 @@ class Tracker:
             self._follow_plainly(image)
         elif self._motion is None:
             self._find_anybody(image)
-        elif self._seen_within(self._motion, self.lock.patience):
+        elif self._motion.seen_within(self.lock.patience, self._time, self._before):
             self._follow(image)
         elif self._time - self._motion.seen_at <= self.lock.memory:
             self._search(image)
@@ -204,10 +203,6 @@ class Tracker:
         if found or self._time - self._asked_at > (self.lock or Lock()).memory:
             self._start = None
         self._seen(pose) if found else self._not_seen()
-
-    def _seen_within(self, motion: Motion, seconds: float) -> bool:
-        """Whether somebody was seen so lately, or in the frame before: frames may be far apart."""
-        return motion.seen_at == self._before or self._time - motion.seen_at <= seconds
 
     def _is_somebody(self, pose: Pose) -> bool:
         return evidence(pose) >= (self.lock or Lock()).found
@@ -239,7 +234,7 @@ class Tracker:
 
     def _follow_plainly(self, image: np.ndarray) -> None:
         """The official rule: one look at the last crop, whoever is nearest its middle."""
-        region = whole_frame(self._size_wh) if self._crop is None else whole_pixels(self._crop, self._input_wh)
+        region = whole_frame(self._size_wh) if self._crop is None else whole_pixels(self._crop, self.predictor.spec.input_size)
         focus = None if self._crop is None else middle_of(region)
         pose = self.predictor.look(image, region, focus_xy=focus, quick=True)
         counts = pose.score > self.predictor.spec.joint_threshold
@@ -274,7 +269,7 @@ class Tracker:
         self._seen(pose)
 
     def _poses(self, image: np.ndarray, region: np.ndarray, focus: np.ndarray | None) -> list[Pose]:
-        region = whole_pixels(region, self._input_wh)
+        region = whole_pixels(region, self.predictor.spec.input_size)
         poses = look_several(
             self.predictor, image, region, self.lock.people, threshold=self.lock.center, focus_xy=focus
         )
@@ -302,7 +297,7 @@ class Tracker:
             if rest:
                 near = alike([poses[mine], *(poses[i] for i in rest)])[0, 1:] >= self.lock.apart
                 others += [begin(poses[i], self._time, learned[i]) for i, same in zip(rest, near, strict=True) if not same]
-        others = [track for track in others if self._seen_within(track, self.lock.others)]
+        others = [track for track in others if track.seen_within(self.lock.others, self._time, self._before)]
         self._others = sorted(others, key=lambda track: -track.seen_at)[: 2 * self.lock.people]
         self._clothes = None if mine is None else learned[mine]
         return None if mine is None else poses[mine]

@@ -1,6 +1,6 @@
 // Everybody in a video, each under a number that stays: featherpose.runtime.several.SeveralTracker in JavaScript.
 import { advance } from "./look.js";
-import { alike, begin, evidence, matches, movedOn } from "./motion.js";
+import { alike, begin, evidence, matches, movedOn, seenWithin } from "./motion.js";
 import { OneEuro, smoothed } from "./one_euro.js";
 import { assign, clothesOf, DOUBLE, withoutDoubles } from "./several.js";
 import { middleOf, smartCrop, wholeFrame } from "./smart_crop.js";
@@ -77,9 +77,7 @@ export class Crowd {
   numbered(picture, poses) {
     const { rules, spec, time } = this;
     const { seen, learned } = clothesOf(picture, poses, spec.joints);
-    // a number waits for `memory` seconds, and for a frame however far off that is
-    const waits = ({ motion }) => motion.seenAt === this.before || time - motion.seenAt <= rules.memory;
-    const people = new Map([...this.people].filter(([, person]) => waits(person)));
+    const people = new Map([...this.people].filter(([, { motion }]) => seenWithin(motion, rules.memory, this)));
     const numbers = [...people.keys()];
     const motions = numbers.map((number) => people.get(number).motion);
     const value = matches(motions, poses, seen, time, rules.clothes, spec.sigmas);

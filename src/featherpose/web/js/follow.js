@@ -1,7 +1,7 @@
 // One person followed through a video: featherpose.runtime.tracker in JavaScript; docs/tracking.md tells the rules.
 import { wholePixels } from "./geometry.js";
 import { advance } from "./look.js";
-import { alike, begin, centreAt, colourLikeness, evidence, likeness, matches, movedOn, placeAt } from "./motion.js";
+import { alike, begin, centreAt, colourLikeness, evidence, likeness, matches, movedOn, placeAt, seenWithin } from "./motion.js";
 import { OneEuro, smoothed } from "./one_euro.js";
 import { assign, clothesOf, DOUBLE } from "./several.js";
 import { smartCrop, wholeFrame } from "./smart_crop.js";
@@ -100,7 +100,7 @@ export class Follower {
       this.forget();
       pose = await this.looker.twice(picture, this.target);
       if (this.isSomebody(pose) || this.time - this.askedAt > this.lock.memory) this.target = null;
-    } else if (this.motion !== null && this.seenWithin(this.motion, this.lock.patience)) {
+    } else if (this.motion !== null && seenWithin(this.motion, this.lock.patience, this)) {
       return this.where(picture, unseen);
     } else if (unseen <= this.lock.memory) {
       pose = await this.search(picture, unseen);
@@ -109,11 +109,6 @@ export class Follower {
       pose = await this.anybody(picture);
     }
     return pose !== null && this.isSomebody(pose) ? pose : null;
-  }
-
-  /** Whether somebody was seen so lately, or in the frame before: frames may be far apart. */
-  seenWithin(motion, seconds) {
-    return motion.seenAt === this.before || this.time - motion.seenAt <= seconds;
   }
 
   isSomebody(pose) {
@@ -183,7 +178,7 @@ export class Follower {
         if (alike(poses[index], pose, spec.sigmas) < lock.apart) others.push(begin(pose, time, learned[i]));
       });
     }
-    others = others.filter((track) => this.seenWithin(track, lock.others));
+    others = others.filter((track) => seenWithin(track, lock.others, this));
     this.others = others.sort((a, b) => b.seenAt - a.seenAt).slice(0, 2 * lock.people);
     this.clothes = index === null ? null : learned[index];
     return index === null ? null : poses[index];

@@ -90,6 +90,10 @@ export function placeAt({ pose, velocity, seenAt }, timestamp) {
   return pose.xy.map(([x, y]) => [x + velocity[0] * dt, y + velocity[1] * dt]);
 }
 
+/** Whether a body was seen so lately, or in the frame before, which may be far off. time, before: of this frame and that. */
+export const seenWithin = (motion, seconds, { time, before }) =>
+  motion.seenAt === before || time - motion.seenAt <= seconds;
+
 /** The middle of its joints at a later time, where the centre map should have a peak. */
 export function centreAt(motion, timestamp) {
   const counts = counted(motion.pose);
