@@ -127,7 +127,7 @@ def whole_pixels(square_xyxy: np.ndarray, out_wh: tuple[int, int]) -> np.ndarray
 
     A quick `warp` wants such squares. Where it halves the photo first, they are pixels of the halved one.
     """
-    x1, y1, x2, y2 = (float(v) for v in square_xyxy)
+    x1, y1, x2, y2 = np.asarray(square_xyxy, np.float64).tolist()
     step = 2 ** _halvings((x2 - x1) / max(out_wh))
     side = max(round((x2 - x1) / step), 1) * step
     step = 2 ** _halvings(side / max(out_wh))  # rounding up may have come to one more

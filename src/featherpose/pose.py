@@ -37,8 +37,8 @@ class Pose:
                 f"got {xy.shape} and {score.shape}"
             )
         box = None if self.box_xyxy is None else np.asarray(self.box_xyxy, dtype=np.float32).reshape(4)
-        numbers = [self.pose_score, *([] if box is None else box.tolist())]
-        if not (np.isfinite(xy).all() and np.isfinite(score).all() and all(map(math.isfinite, numbers))):
+        numbers = [self.pose_score, *xy.ravel().tolist(), *score.tolist(), *([] if box is None else box.tolist())]
+        if not all(map(math.isfinite, numbers)):  # plain numbers: NumPy takes longer for so few
             raise ValueError("a pose has a coordinate or score that is not a number")
         object.__setattr__(self, "xy", xy)
         object.__setattr__(self, "score", score)

@@ -468,8 +468,9 @@ class MoveNetCodec:
         if not rows:
             return np.zeros((0, joints, 2), np.float32), np.zeros((0, joints), np.float32)
         across, down = _indices(width, height)
-        middle = np.array([columns, rows], np.float32).T[:, None]  # (N, 1, 2)
-        expected = maps["regression"][:, :, rows, columns].transpose(2, 0, 1) + middle  # (N, K, 2) cell indices
+        place = [row * width + column for row, column in zip(rows, columns, strict=True)]
+        expected = maps["regression"].reshape(joints, 2, -1)[:, :, place].transpose(2, 0, 1)  # (N, K, 2)
+        expected = expected + np.array([columns, rows], np.float32).T[:, None]  # cell indices
         dx = (across - expected[..., :1]) ** 2  # (N, K, W)
         dy = (down - expected[..., 1:]) ** 2  # (N, K, H)
         weighted, best = np.empty_like(heatmap), np.empty((len(rows), joints), np.int64)
@@ -487,7 +488,7 @@ class MoveNetCodec:
             xy = self._vote(heatmap, maps["offset"], y, x) if self.vote_radius else maps["offset"][k, :, y, x]
         xy[..., 0] += x
         xy[..., 1] += y
-        if not np.isfinite(expected).all():  # else every cell is equally far, and the first one would pass for a joint
+        if not math.isfinite(expected.sum()):  # else every cell is equally far, and the first one would pass for a joint
             xy[~np.isfinite(expected).all(axis=2)] = np.nan
         return xy * self.stride, heatmap[k, y, x]
 
@@ -512,7 +513,7 @@ class MoveNetCodec:
         here, k = (y * width + x)[..., None], np.arange(joints)[:, None]
         place, inside = here + steps, True  # (N, K, S)
         reach = self.vote_radius
-        if x.min() < reach or y.min() < reach or x.max() >= width - reach or y.max() >= height - reach:
+        if not (_within(x, reach, width - reach) and _within(y, reach, height - reach)):
             columns, rows = x[..., None] + across, y[..., None] + down
             inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
             place = np.where(inside, place, here)
@@ -522,7 +523,7 @@ class MoveNetCodec:
         votes = np.empty((*place.shape[:2], 2, len(steps)), np.float32)  # (N, K, 2, S)
         np.add(offset[k, 0, place], across, out=votes[:, :, 0])
         np.add(offset[k, 1, place], down, out=votes[:, :, 1])
-        return (votes @ weight[..., None])[..., 0] / weight.sum(axis=-1, keepdims=True)
+        return np.einsum("nkas,nks->nka", votes, weight) / weight.sum(axis=-1, keepdims=True)
 
     def decode_batch(
         self, maps: dict[str, np.ndarray], focus_xy: np.ndarray | None = None
@@ -585,9 +586,8 @@ MOST_CELLS = 512
 
 def _cells(values: np.ndarray, threshold: float) -> dict[tuple[int, int], float]:
     """(row, column) -> value of the cells of (H, W) values that reach the threshold, row by row: few, for plain Python."""
-    place = np.flatnonzero(values >= threshold)
-    rows, columns = np.divmod(place, values.shape[1])
-    return dict(zip(zip(rows.tolist(), columns.tolist(), strict=True), values.ravel()[place].tolist(), strict=True))
+    rows, columns = (values >= threshold).nonzero()
+    return dict(zip(zip(rows.tolist(), columns.tolist(), strict=True), values[rows, columns].tolist(), strict=True))
 
 
 def _peaks(cells: dict[tuple[int, int], float], reach: float) -> Iterator[tuple[int, int]]:
@@ -600,9 +600,16 @@ def _peaks(cells: dict[tuple[int, int], float], reach: float) -> Iterator[tuple[
 
 @lru_cache(maxsize=8)
 def _steps(reach: float) -> list[tuple[int, int]]:
-    """(down, across) from a cell to every other within reach."""
+    """(down, across) from a cell to every other within reach, the nearest first."""
     sides = range(-int(reach), int(reach) + 1)
-    return [(down, across) for down in sides for across in sides if 0 < down * down + across * across <= reach**2]
+    steps = [(down, across) for down in sides for across in sides if 0 < down * down + across * across <= reach**2]
+    return sorted(steps, key=lambda step: math.hypot(*step))
+
+
+def _within(values: np.ndarray, low: int, high: int) -> bool:
+    """Whether all of a few whole numbers are in [low, high)."""
+    numbers = values.ravel().tolist()
+    return min(numbers) >= low and max(numbers) < high
 
 
 def _boxes(points: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import compress
 from statistics import median
 
@@ -47,9 +47,19 @@ class Motion:
     dressed_at: float = -math.inf
     """Seconds: when its clothes were last looked at."""
 
+    @cached_property
+    def points(self) -> list[list[float]]:
+        """The (x, y) of the joints as plain numbers."""
+        return self.pose.xy.tolist()
+
+    @cached_property
+    def counts(self) -> list[bool]:
+        """Which joints count."""
+        return _counted_of(self.pose.score.tolist())
+
     def at(self, timestamp: float) -> np.ndarray:
         """(K, 2) float64 pixels: the joints at a later time, the whole body moving on evenly for up to HORIZON."""
-        return self.pose.xy + self.velocity * min(max(timestamp - self.seen_at, 0.0), HORIZON)
+        return self.pose.xy + self.velocity * self._seconds_to(timestamp)
 
     def seen_within(self, seconds: float, timestamp: float, before: float | None) -> bool:
         """Whether it was seen so lately, or in the frame before, which may be far off; before: that frame's time."""
@@ -57,12 +67,13 @@ class Motion:
 
     def centre_at(self, timestamp: float) -> np.ndarray:
         """(2,) pixels: the middle of its joints at a later time, where the centre map should have a peak."""
-        x, y = zip(*self._counted_at(timestamp), strict=True)
-        return np.array([(min(x) + max(x)) / 2, (min(y) + max(y)) / 2])
+        x, y = zip(*compress(self.points, self.counts), strict=True)
+        middle = np.array([(min(x) + max(x)) / 2, (min(y) + max(y)) / 2])
+        return middle + self.velocity * self._seconds_to(timestamp)
 
-    def _counted_at(self, timestamp: float) -> list[list[float]]:
-        """The (x, y) at a later time of the joints that count."""
-        return list(compress(self.at(timestamp).tolist(), _counted_of(self.pose.score.tolist())))
+    def _seconds_to(self, timestamp: float) -> float:
+        """Seconds for which it went on by then."""
+        return min(max(timestamp - self.seen_at, 0.0), HORIZON)
 
 
 def counted(pose: Pose, threshold: float = 0.2) -> np.ndarray:
@@ -125,10 +136,9 @@ def moved_on(motion: Motion, pose: Pose, timestamp: float, colours: np.ndarray |
     dt = timestamp - motion.seen_at
     if dt <= 0:
         return replace(motion, pose=pose)
-    before, now = motion.pose, pose
-    mine, theirs = _counted_of(before.score.tolist()), _counted_of(now.score.tolist())
-    steps = [(a[0] - b[0], a[1] - b[1]) for a, b in zip(now.xy.tolist(), before.xy.tolist(), strict=True)]
-    both = [a and b for a, b in zip(mine, theirs, strict=True)]
+    now = pose.xy.tolist()
+    steps = [(a[0] - b[0], a[1] - b[1]) for a, b in zip(now, motion.points, strict=True)]
+    both = [a and b for a, b in zip(motion.counts, _counted_of(pose.score.tolist()), strict=True)]
     x, y = zip(*(compress(steps, both) if any(both) else steps), strict=True)
     velocity = np.array([median(x) / dt, median(y) / dt])
     share = dt / (dt + VELOCITY_SECONDS)
@@ -168,10 +178,10 @@ def likeness(motion: Motion, pose: Pose, timestamp: float) -> float:
         weight = math.sqrt(p * q)
         near += weight * math.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * (spread * reach) ** 2))
         total += weight
-    mine, theirs = _counted_of(known), _counted_of(score)
-    both = [a and b for a, b in zip(mine, theirs, strict=True)]
+    theirs = _counted_of(score)
+    both = [a and b for a, b in zip(motion.counts, theirs, strict=True)]
     if sum(both) < 2:
-        both = [a or b for a, b in zip(mine, theirs, strict=True)]
+        both = [a or b for a, b in zip(motion.counts, theirs, strict=True)]
     shared = overlap(list(compress(expected, both)), list(compress(found, both)), 0.1 * motion.size)
     return (near / max(total, 1e-6) + shared) / 2
 

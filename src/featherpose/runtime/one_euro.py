@@ -85,7 +85,7 @@ class OneEuro:
         ValueError for numbers that are not finite, and the filter stays as it was.
         """
         xy = np.asarray(xy, np.float64)
-        numbers = float(xy.sum()) + (0.0 if score is None else float(np.sum(score)))
+        numbers = sum(xy.ravel().tolist()) + (0.0 if score is None else sum(np.asarray(score).tolist()))
         if not (math.isfinite(timestamp) and 0 < size < math.inf and math.isfinite(numbers)):
             raise ValueError(
                 "One-Euro filter: joints, scores and time must be finite numbers and the size positive, "
@@ -116,7 +116,8 @@ class OneEuro:
         smooth = self._smooth + alpha(cutoff, dt) * step
 
         back = seen & (timestamp - self._seen_at > setting["forget"] + dt)
-        smooth[back], self._speed[back] = xy[back], 0.0
+        if back.any():
+            smooth[back], self._speed[back] = xy[back], 0.0
         self._seen_at[seen] = timestamp
         self._time, self._raw, self._smooth = timestamp, xy.copy(), smooth
         return smooth.copy()
