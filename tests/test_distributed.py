@@ -31,7 +31,8 @@ go = Run.go
 
 def go_and_keep(self, *arguments):  # what each process has in the end
     path = go(self, *arguments)
-    weights = {name: value.contiguous() for name, value in self.network.named_parameters()}
+    parameters = [*self.network.named_parameters(), *self.adversary.named_parameters("adversary")]
+    weights = {name: value.detach().contiguous() for name, value in parameters}
     save_file(weights, sys.argv[1] + f"/rank{os.environ['RANK']}.safetensors")
     return path
 
@@ -67,7 +68,8 @@ def test_two_processes_end_with_equal_weights_and_one_folder(tmp_path):
     save_model(init, build_network(recipe.model.network, 3), spec)
 
     unused = "losses={heatmap=1, center=1}"  # offset and regression
-    overrides = [f"model.init='{init}'", "train.freeze=4", "train.optimizer=muon", unused]
+    pasting = ["augment.paste_parts=1.0", "augment.paste_adversary=true"]
+    overrides = [f"model.init='{init}'", "train.freeze=4", "train.optimizer=muon", unused, *pasting]
     options = [option for override in overrides for option in ("--set", override)]
     (tmp_path / "script.py").write_text(SCRIPT)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -88,6 +90,7 @@ def test_two_processes_end_with_equal_weights_and_one_folder(tmp_path):
     one, other = load_file(tmp_path / "rank0.safetensors"), load_file(tmp_path / "rank1.safetensors")
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+    assert one["adversary.choose.2.weight"].any()  # 0 at first
     first = load_file(init)
     assert not torch.equal(one["heads.heatmap.out.weight"], first["heads.heatmap.out.weight"])
     assert torch.equal(one["backbone.stem.conv.weight"], first["backbone.stem.conv.weight"])

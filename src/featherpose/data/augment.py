@@ -14,7 +14,7 @@ import numpy as np
 from featherpose.data.background import background_region
 from featherpose.data.camera import camera_fault
 from featherpose.data.holes import drop_joints
-from featherpose.data.limbs import LimbBank, paste_limbs
+from featherpose.data.limbs import LimbBank, Placed, paste, paste_limbs, place_limbs
 from featherpose.data.people import Others, paste_person, shine_through
 from featherpose.data.sample import Sample, move_sample, without_people
 from featherpose.geometry import (
@@ -89,6 +89,8 @@ class Augmentation:
     paste_choices: int = 1
     """Ways of pasting that are drawn for each picture; of several, the one with the largest error of the current network's
     heatmaps is trained on (train/hardest.py)."""
+    paste_adversary: bool = False
+    """Whether a network learns where limbs are to be pasted, so that the loss is large (train/adversary.py)."""
     joint_area: tuple[float, float] = (0.0, 0.0)
     """Smallest and largest area of the box around the target's joints, px^2 with the input's shorter side at AREA_SIDE;
     the crop's side follows from it instead of `crop_scale`, whose lower end stays the closest crop. (0, 0) is off."""
@@ -136,8 +138,13 @@ class Augmentation:
                 raise ValueError(f"augment.{name} must not be negative, got {getattr(self, name)}")
         if not 1 <= self.paste_choices <= 16:
             raise ValueError(f"augment.paste_choices must be 1 to 16, got {self.paste_choices}")
-        if self.camera > 0 and self.paste_parts > 0 and self.paste_choices > 1:
-            raise ValueError("augment.camera does not go with augment.paste_choices above 1; leave one of them out")
+        if self.paste_adversary and not self.paste_parts > 0:
+            raise ValueError("augment.paste_adversary moves pasted limbs, and augment.paste_parts is 0; set it to 0.5, say")
+        several = "paste_choices above 1" if self.paste_choices > 1 else "paste_adversary" if self.paste_adversary else ""
+        if self.paste_adversary and self.paste_choices > 1:
+            raise ValueError("augment.paste_adversary does not go with augment.paste_choices above 1; leave one of them out")
+        if self.camera > 0 and self.paste_parts > 0 and several:
+            raise ValueError(f"augment.camera does not go with augment.{several}; leave one of them out")
         self._check_joint_area()
 
     def _check_joint_area(self) -> None:
@@ -185,8 +192,23 @@ def augment(
     photo without people is cut around its middle. A picture of background has no people in its
     sample but who is pasted into it.
     """
-    pictures, moved = _augmented(image, sample, size_wh, rules, rng, bank, others, choices=1)
-    return pictures[0], moved
+    pictures, moved, placed = _augmented(image, sample, size_wh, rules, rng, bank, others, choices=1)
+    return paste(pictures[0], placed), moved
+
+
+def augment_unpasted(
+    image: np.ndarray,
+    sample: Sample,
+    *,
+    size_wh: tuple[int, int],
+    rules: Augmentation,
+    rng: np.random.Generator,
+    bank: LimbBank | None = None,
+    others: Others | None = None,
+) -> tuple[np.ndarray, Sample, list[Placed]]:
+    """`augment` before the limbs are pasted, and the limbs: with `paste_adversary` they are the last thing to happen."""
+    pictures, moved, placed = _augmented(image, sample, size_wh, rules, rng, bank, others, choices=1)
+    return pictures[0], moved, placed
 
 
 def augment_choices(
@@ -203,14 +225,15 @@ def augment_choices(
 
     The first is the picture of `augment`. All are the same where nothing is pasted.
     """
-    pictures, moved = _augmented(image, sample, size_wh, rules, rng, bank, others, choices=rules.paste_choices)
+    pictures, moved, _ = _augmented(image, sample, size_wh, rules, rng, bank, others, choices=rules.paste_choices)
     return np.stack(pictures * rules.paste_choices if len(pictures) == 1 else pictures), moved
 
 
 def _augmented(
     image: np.ndarray, sample: Sample, size_wh: tuple[int, int], rules: Augmentation, rng: np.random.Generator,
     bank: LimbBank | None, others: Others | None, choices: int,
-) -> tuple[list[np.ndarray], Sample]:  # fmt: skip
+) -> tuple[list[np.ndarray], Sample, list[Placed]]:  # fmt: skip
+    """The ways of pasting, the labels, and the limbs that are still to be pasted (with `paste_adversary`)."""
     region = None
     if rules.background > 0 and rng.random() < rules.background:
         region = background_region(sample, size_wh, rng)
@@ -233,18 +256,21 @@ def _augmented(
     picture = warp(image, matrix, size_wh)
     moved = move_sample(replace(sample, target=target), matrix, size_wh, flipped=flipped)
     picture, moved = _with_others(picture, moved, size_wh, rules, rng, others)
-    pictures = [picture]
+    pictures, placed = [picture], []
     if rules.paste_parts > 0 and rng.random() < rules.paste_parts:
         if bank is None:
             raise ValueError("augment.paste_parts needs a bank of limbs (data.limbs.build_bank), none was given")
         # Each way has its own generator: how many there are changes neither the first nor what is drawn afterwards.
         seed = int(rng.integers(2**32))
-        pictures = [paste_limbs(picture, moved, bank, np.random.default_rng([seed, way])) for way in range(choices)]
+        if rules.paste_adversary:
+            placed = place_limbs(moved, bank, np.random.default_rng([seed, 0]))
+        else:
+            pictures = [paste_limbs(picture, moved, bank, np.random.default_rng([seed, way])) for way in range(choices)]
     state = rng.bit_generator.state
     for number, pasted in enumerate(pictures):
         rng.bit_generator.state = state
         pictures[number] = _change_pixels(pasted, moved, rules, rng)
-    return pictures, moved
+    return pictures, moved, placed
 
 
 def _with_others(

@@ -2,8 +2,8 @@
 
 After Bin et al., "Adversarial Semantic Data Augmentation for Human Pose Estimation", ECCV 2020 (arXiv:2008.00697), section
 3.1. There parts come from a segmentation of bodies and a generator network learns where they hurt; here a part is a
-strip with soft edges around a bone, as joints are all the labels there are, and it is placed at random. The choice of
-the worst of several ways is in train/hardest.py.
+strip with soft edges around a bone, as joints are all the labels there are, and it is placed at random. The network that
+learns where it hurts is in train/adversary.py, the choice of the worst of several ways in train/hardest.py.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ PERSON_PARTS = 4
 """Most limbs of one person in a bank, so that it shows many people."""
 LONGEST = 72
 """Pixels: longer strips are made smaller; a limb at an input of 192 px is seldom longer."""
+WIDE = 32
+"""Pixels: no strip is wider (LONGEST * WIDTH / (1 + 2 * BEYOND))."""
 SHORTEST = 8
 """Pixels: bones of fewer show nothing."""
 BONE_SHARE = 0.1
@@ -137,28 +139,69 @@ def _cut(image: np.ndarray, sample: Sample, person: int, bone: tuple[int, int]) 
     return Limb(warp(image, matrix, size), (inside * edge).astype(np.float32), length / side, sample.photo_id)
 
 
+@dataclass(frozen=True)
+class Placed:
+    """A limb, and where it is pasted."""
+
+    limb: Limb
+    middle: np.ndarray
+    """(2,) pixels of the picture."""
+    degrees: float
+    scale: float
+    """Pixels of the picture per pixel of the strip."""
+
+
+def place_limbs(sample: Sample, bank: LimbBank, rng: np.random.Generator) -> list[Placed]:
+    """One to three limbs of other photos near the target's joints; none without a joint of the target in the picture."""
+    xy, limbs = target_joints(sample), bank.others(sample.photo_id)
+    if len(xy) == 0 or not limbs:
+        return []
+    side = _longer_side(sample, sample.target)
+    placed = []
+    for _ in range(int(rng.integers(1, MOST_PASTED + 1))):
+        limb = limbs[int(rng.integers(len(limbs)))]
+        middle = xy[int(rng.integers(len(xy)))] + rng.normal(0, AWAY * side, 2)
+        degrees = rng.uniform(-TURN, TURN)
+        placed.append(Placed(limb, middle, degrees, max(limb.share * side * rng.uniform(*SIZE), 2) / len(limb.alpha)))
+    return placed
+
+
+def paste(picture: np.ndarray, placed: list[Placed]) -> np.ndarray:
+    """A copy of the picture, (H, W, 3) uint8, with limbs over it, one after the other."""
+    height, width = picture.shape[:2]
+    for one in placed:
+        rows, columns = one.limb.alpha.shape
+        matrix = compose(
+            translation(-columns / 2, -rows / 2), rotation(one.degrees), scaling(one.scale), translation(*one.middle)
+        )
+        alpha = warp(one.limb.alpha, matrix, (width, height))[..., None]
+        colour = warp(one.limb.rgb, matrix, (width, height))
+        picture = np.rint(picture * (1 - alpha) + colour * alpha).astype(np.uint8)
+    return picture
+
+
 def paste_limbs(picture: np.ndarray, sample: Sample, bank: LimbBank, rng: np.random.Generator) -> np.ndarray:
     """A copy of the picture with one to three limbs of other photos near the target's joints.
 
     picture: (H, W, 3) uint8. sample: its labels, in its pixels; they do not change, as in the paper. Without a joint of
     the target inside the picture it is returned as it is.
     """
-    xy, limbs = target_joints(sample), bank.others(sample.photo_id)
-    if len(xy) == 0 or not limbs:
-        return picture
-    side = _longer_side(sample, sample.target)
-    height, width = picture.shape[:2]
-    for _ in range(int(rng.integers(1, MOST_PASTED + 1))):
-        limb = limbs[int(rng.integers(len(limbs)))]
-        middle = xy[int(rng.integers(len(xy)))] + rng.normal(0, AWAY * side, 2)
-        rows, columns = limb.alpha.shape
-        matrix = compose(
-            translation(-columns / 2, -rows / 2),
-            rotation(rng.uniform(-TURN, TURN)),
-            scaling(max(limb.share * side * rng.uniform(*SIZE), 2) / rows),
-            translation(*middle),
-        )
-        alpha = warp(limb.alpha, matrix, (width, height))[..., None]
-        colour = warp(limb.rgb, matrix, (width, height))
-        picture = np.rint(picture * (1 - alpha) + colour * alpha).astype(np.uint8)
-    return picture
+    return paste(picture, place_limbs(sample, bank, rng))
+
+
+def pack(placed: list[Placed], sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Placed limbs as arrays of one shape, for train/adversary.py.
+
+    Strips (MOST_PASTED, LONGEST, WIDE, 4) uint8 RGBA, each in the top-left corner, and places (MOST_PASTED, 7) float32: the
+    middle x, y in the picture, degrees, scale, the middle x, y in the strip, and the target's longer side. Where there is no
+    limb nothing shows.
+    """
+    strips = np.zeros((MOST_PASTED, LONGEST, WIDE, 4), np.uint8)
+    places = np.tile(np.array([0, 0, 0, 1, WIDE / 2, LONGEST / 2, 1], np.float32), (MOST_PASTED, 1))
+    for number, one in enumerate(placed):
+        rows, columns = one.limb.alpha.shape
+        strips[number, :rows, :columns, :3] = one.limb.rgb
+        strips[number, :rows, :columns, 3] = np.rint(255 * one.limb.alpha)
+        side = _longer_side(sample, sample.target)
+        places[number] = (*one.middle, one.degrees, one.scale, columns / 2, rows / 2, side)
+    return strips, places

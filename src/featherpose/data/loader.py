@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from featherpose.data.augment import Augmentation, augment, augment_choices, through_camera
+from featherpose.data.augment import Augmentation, augment, augment_choices, augment_unpasted, through_camera
 from featherpose.data.balance import balanced_weights, draw_weighted, group_poses
 from featherpose.data.crew import Crew
-from featherpose.data.limbs import LimbBank, build_bank
+from featherpose.data.limbs import LimbBank, build_bank, pack
 from featherpose.data.people import Others
 from featherpose.data.sample import Sample
 from featherpose.metrics.oks import box_area
@@ -127,19 +127,23 @@ def make_example(
 
     With a `camera`, `clean` is the image without its fault, which is what a teacher is shown.
     places: `people` and `ignored` of the codec's outline, which then is there in place of the maps.
-    With several `paste_choices` the image is (N, H, W, 3), the ways of pasting to choose from (train/hardest.py).
+    With several `paste_choices` the image is (N, H, W, 3), the ways of pasting to choose from (train/hardest.py). With
+    `paste_adversary` it has no limbs yet: they are `strips` and `places` (data.limbs.pack, train/adversary.py).
     """
     rng = np.random.default_rng([seed, epoch, position])
     sample = parts[part].samples[index]
     several = rules.paste_parts > 0 and rules.paste_choices > 1
     clean = replace(rules, camera=0.0) if rules.camera > 0 else rules
-    picture, moved = (augment_choices if several else augment)(
+    way = augment_unpasted if rules.paste_adversary else augment_choices if several else augment
+    picture, moved, *placed = way(
         photos(sample), sample, size_wh=codec.input_size, rules=clean, rng=rng, bank=bank, others=others
     )
+    strips = dict(zip(("strips", "places"), pack(placed[0], moved), strict=True)) if placed else {}
     labels = moved.xy, moved.visibility, moved.box_xyxy, moved.ignore_xyxy, moved.weight
     return {
         "image": through_camera(picture, rules, rng),
         **({"clean": picture} if rules.camera > 0 else {}),
+        **strips,
         "taught": np.bool_(parts[part].taught),
         **_target(sample, moved, codec),
         **(codec.outline(*labels, **places) if places else codec.encode(*labels, moved.teacher_xy, moved.teacher_score)),

@@ -16,9 +16,9 @@ KEY = "featherpose.checkpoint"
 
 def save_checkpoint(
     path: Path, *, network: nn.Module, average: nn.Module | None, optimizer, facts: dict,
-    criterion: nn.Module | None = None,
+    criterion: nn.Module | None = None, adversary: nn.Module | None = None,
 ) -> None:  # fmt: skip
-    """Writes weights, averaged weights, what the losses learned, optimizer state and `facts` (plain values).
+    """Writes weights, averaged weights, what losses and adversary learned, optimizer state and `facts` (plain values).
 
     The old file stays until the new one is complete; OSError (no space left, say) leaves it untouched.
     """
@@ -27,7 +27,9 @@ def save_checkpoint(
         tensors.update({f"average/{name}": value for name, value in average.state_dict().items()})
     if criterion is not None:
         tensors.update({f"criterion/{name}": value for name, value in criterion.state_dict().items()})
-    names = {parameter: name for name, parameter in _parameters(network, criterion).items()}
+    if adversary is not None:
+        tensors.update({f"adversary/{name}": value for name, value in adversary.state_dict().items()})
+    names = {parameter: name for name, parameter in _parameters(network, criterion, adversary).items()}
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
             tensors[f"optimizer/{names[parameter]}/{key}"] = torch.as_tensor(value)
@@ -47,15 +49,21 @@ def save_checkpoint(
         temporary.unlink(missing_ok=True)
 
 
-def _parameters(network: nn.Module, criterion: nn.Module | None) -> dict[str, nn.Parameter]:
+def _parameters(
+    network: nn.Module, criterion: nn.Module | None, adversary: nn.Module | None
+) -> dict[str, nn.Parameter]:
     """Parameters by the names that the optimizer's state goes by."""
-    own = criterion.named_parameters() if criterion is not None else ()
-    return {**dict(network.named_parameters()), **{f"criterion.{name}": value for name, value in own}}
+    named = dict(network.named_parameters())
+    for kind, module in (("criterion", criterion), ("adversary", adversary)):
+        if module is not None:
+            named.update({f"{kind}.{name}": value for name, value in module.named_parameters()})
+    return named
 
 
 def load_checkpoint(
-    path: Path, *, network: nn.Module, average: nn.Module | None, optimizer, criterion: nn.Module | None = None
-) -> dict:
+    path: Path, *, network: nn.Module, average: nn.Module | None, optimizer, criterion: nn.Module | None = None,
+    adversary: nn.Module | None = None,
+) -> dict:  # fmt: skip
     """Puts a checkpoint back into the same kind of objects and returns its `facts`.
 
     Raises ValueError when the file is not a checkpoint or holds another network.
@@ -73,10 +81,12 @@ def load_checkpoint(
             average.load_state_dict(part("average/"))
         if criterion is not None:
             criterion.load_state_dict(part("criterion/"))
+        if adversary is not None:
+            adversary.load_state_dict(part("adversary/"))
     except RuntimeError as error:
         raise ValueError(f"{path}: the checkpoint holds another network than the recipe describes ({error})") from error
     states = part("optimizer/")
-    parameters = _parameters(network, criterion)
+    parameters = _parameters(network, criterion, adversary)
     for name, value in states.items():
         parameter, key = name.rsplit("/", 1)
         target = parameters[parameter]

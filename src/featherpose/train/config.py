@@ -38,6 +38,7 @@ LATER = {
     "augment.drop_size": [0.06, 0.2],
     "augment.paste_parts": 0.0,
     "augment.paste_choices": 1,
+    "augment.paste_adversary": False,
     "augment.joint_area": [0.0, 0.0],
     "augment.joint_area_mode": 0.0,
     "augment.whole_photo": 0.0,

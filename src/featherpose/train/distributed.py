@@ -75,6 +75,17 @@ def share(learner: nn.Module, process: Process) -> nn.Module:
     return nn.parallel.DistributedDataParallel(learner, device_ids=devices, static_graph=True)
 
 
+def average_gradients(module: nn.Module, process: Process) -> None:
+    """For what stands outside `share`: the mean of every process' gradients, in each."""
+    if process.world == 1:
+        return
+    for parameter in module.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        torch.distributed.all_reduce(parameter.grad)
+        parameter.grad /= process.world
+
+
 def wait(process: Process) -> None:
     """Returns when every process has come here."""
     any_of(False, process)

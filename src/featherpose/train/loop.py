@@ -25,6 +25,7 @@ from featherpose.skeletons import load_skeleton
 from featherpose.spec import ModelSpec
 from featherpose.systems.files import save_model
 from featherpose.train import distributed
+from featherpose.train.adversary import Adversary
 from featherpose.train.checkpoint import load_checkpoint, save_checkpoint
 from featherpose.train.config import Recipe
 from featherpose.train.drawing import PREFIX, MapDrawer
@@ -208,9 +209,12 @@ class Run:
         self.shared = distributed.share(Learner(self.network, self.criterion, recipe.train.amp), process)
         self.compiled = torch.compile(self.shared, dynamic=False) if recipe.train.compile else self.shared
         self.average = EMA(self.network, recipe.train.ema) if recipe.train.ema else None
+        pasting = any(recipe.augmentation(stage).paste_adversary for stage in recipe.stage)
+        self.adversary = Adversary(recipe.train.seed).to(process.device) if pasting else None
         self.optimizer = make_optimizer(
-            self.network, recipe.train, initialised=bool(recipe.model.init), criterion=self.criterion
-        )
+            self.network, recipe.train, initialised=bool(recipe.model.init), criterion=self.criterion,
+            adversary=self.adversary,
+        )  # fmt: skip
         self.step, self.epoch, self.batch = 0, 0, 0
         self.meter_state: dict | None = None
         self.journal: Journal | None = None
@@ -294,8 +298,10 @@ class Run:
             bf16 = self.recipe.train.amp == "bf16"
             image = hardest(network, image, tensors, k=self.criterion.options["k"], amp=bf16)
         image = image.permute(0, 3, 1, 2).float()  # channels last in memory
+        if "strips" in tensors:
+            image = self.adversary(image, tensors.pop("strips"), tensors.pop("places"))
         if self.teacher is not None:
-            shown = image if clean is None else clean.permute(0, 3, 1, 2).float()
+            shown = image.detach() if clean is None else clean.permute(0, 3, 1, 2).float()
             tensors.update(self._answers(shown, tensors, np.flatnonzero(batch["taught"])))
         return image, tensors
 
@@ -362,16 +368,18 @@ class Run:
         average = None if self.average is None else self.average.network
         path = self.folder / CHECKPOINT
         save_checkpoint(
-            path, network=self.network, average=average, optimizer=self.optimizer, facts=facts, criterion=self.criterion
-        )
+            path, network=self.network, average=average, optimizer=self.optimizer, facts=facts,
+            criterion=self.criterion, adversary=self.adversary,
+        )  # fmt: skip
 
     def load(self) -> None:
         """Goes back to the checkpoint's step. ValueError when processes or data are not as they were."""
         average = None if self.average is None else self.average.network
         path = self.folder / CHECKPOINT
         facts = load_checkpoint(
-            path, network=self.network, average=average, optimizer=self.optimizer, criterion=self.criterion
-        )
+            path, network=self.network, average=average, optimizer=self.optimizer, criterion=self.criterion,
+            adversary=self.adversary,
+        )  # fmt: skip
         world, steps = facts.get("world", self.process.world), facts.get("steps", self.total)
         if world != self.process.world:
             raise ValueError(f"{path} was written by {world} processes, this run has {self.process.world}; use as many")
@@ -503,6 +511,8 @@ class Run:
         total, parts = learner(*self._inputs(batch, self.network))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
+        if self.adversary is not None:
+            distributed.average_gradients(self.adversary, self.process)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), rules.clip or math.inf)
         self.optimizer.step()
         if self.average is not None:

@@ -7,17 +7,19 @@ import math
 import torch
 from torch import nn
 
+from featherpose.train.adversary import RATE
 from featherpose.train.config import TrainRules
 from featherpose.train.muon import Muon, is_matrix
 
 
 def make_optimizer(
-    network: nn.Module, rules: TrainRules, *, initialised: bool, criterion: nn.Module | None = None
+    network: nn.Module, rules: TrainRules, *, initialised: bool, criterion: nn.Module | None = None,
+    adversary: nn.Module | None = None,
 ) -> torch.optim.Optimizer:
     """AdamW; batch norms and biases do not decay (Loshchilov and Hutter, ICLR 2019). Each group has its `peak` rate.
 
     initialised: the backbone has trained weights already and learns at `backbone_lr` times the rate. criterion: losses that
-    may have parameters of their own, single numbers; they do not decay either.
+    may have parameters of their own, single numbers; they do not decay either. adversary: learns at its own rate.
     """
     muon = rules.optimizer == "muon"
     groups: dict[tuple[float, float, bool], list] = {}
@@ -28,6 +30,8 @@ def make_optimizer(
         decay = rules.weight_decay if parameter.ndim > 1 else 0.0
         peak = rules.lr * (rules.backbone_lr if name.startswith("backbone.") and initialised else 1.0)
         groups.setdefault((peak, decay, muon and is_matrix(parameter)), []).append(parameter)
+    if adversary is not None:
+        groups[RATE, 0.0, False] = [*groups.get((RATE, 0.0, False), []), *adversary.parameters()]
     return (Muon if muon else torch.optim.AdamW)(
         [
             {"params": p, "peak": peak, "lr": peak, "weight_decay": decay, "muon": dense}
