@@ -209,11 +209,17 @@ def test_twins_with_the_same_labels_are_only_suspicious():
 
 
 def test_a_leak_is_found_by_photo_id_and_by_content():
-    one, two = sample_of(person(), photo="1.jpg"), sample_of(person(), photo="2.jpg")
+    one, two = (sample_of(person(), photo=f"{name}.jpg", photo_id=f"photo {name}") for name in "12")
     contents = {"train": {"x": [one]}, "val": {"y": [two]}}
     assert find_leaks({"train": [one], "val": [two]}, contents) == []
     assert len(find_leaks({"train": [one], "val": [two]}, {**contents, "val": {"x": [two]}})) == 1
     assert len(find_leaks({"train": [one], "val": [one]}, contents)) == 1
+
+
+def test_photos_of_one_name_in_two_splits_are_no_leak():
+    """Splits are often numbered from 0, each."""
+    train, val = sample_of(person(), photo="train/0.jpg"), sample_of(person(), photo="val/0.jpg")
+    assert find_leaks({"train": [train], "val": [val]}, {"train": {"x": [train]}, "val": {"y": [val]}}) == []
 
 
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, capsys):

@@ -25,6 +25,7 @@ SCRIPT = """
 import os, sys
 from safetensors.torch import save_file
 from featherpose.cli import run
+from featherpose.train.distributed import same_buffers
 from featherpose.train.loop import Run
 
 go = Run.go
@@ -32,7 +33,11 @@ go = Run.go
 def go_and_keep(self, *arguments):  # what each process has in the end
     path = go(self, *arguments)
     parameters = [*self.network.named_parameters(), *self.adversary.named_parameters("adversary")]
-    weights = {name: value.detach().contiguous() for name, value in parameters}
+    for buffer in self.network.buffers():  # as if each had statistics of its own
+        buffer += int(os.environ["RANK"])
+    same_buffers(self.network, self.process)
+    statistics = {f"buffer.{name}": value for name, value in self.network.named_buffers() if value.is_floating_point()}
+    weights = statistics | {name: value.detach().contiguous() for name, value in parameters}
     save_file(weights, sys.argv[1] + f"/rank{os.environ['RANK']}.safetensors")
     return path
 
@@ -91,6 +96,7 @@ def test_two_processes_end_with_equal_weights_and_one_folder(tmp_path):
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert one["adversary.choose.2.weight"].any()  # 0 at first
+    assert sum(name.startswith("buffer.") for name in one) > 20
     first = load_file(init)
     assert not torch.equal(one["heads.heatmap.out.weight"], first["heads.heatmap.out.weight"])
     assert torch.equal(one["backbone.stem.conv.weight"], first["backbone.stem.conv.weight"])

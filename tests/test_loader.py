@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from featherpose.data.loader import Loader, Part, Photos, collate, epoch_order, 
 from featherpose.data.sample import Sample, without_people
 from featherpose.evaluation import truth_of
 from featherpose.metrics.oks import oks_per_joint
+from featherpose.runtime.photos import read_photo
 from featherpose.skeletons import Skeleton
 
 PAIR = Skeleton("pair", ("left_hand", "right_hand"), flip_pairs=(("left_hand", "right_hand"),))
@@ -117,9 +119,24 @@ def test_photos_are_read_in_advance_as_far_as_they_fit(samples):
     photos.read_all([*samples, *samples], threads=2)
     kept = dict(photos._kept)
     assert len(kept) == 4 and samples[0].photo not in kept
+    assert photos._bytes == 4 * 40 * 30 * 3
     nothing = Photos(keep=False)
     nothing.read_all(samples, threads=2)
     assert not nothing._kept
+
+
+def test_a_photo_that_two_threads_decode_at_once_is_counted_once(samples, monkeypatch):
+    photos, meet = Photos(), threading.Barrier(2)
+    read = read_photo
+
+    def together(path):
+        meet.wait(timeout=30)
+        return read(path)
+
+    monkeypatch.setattr("featherpose.data.loader.read_photo", together)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(photos, [samples[0]] * 2))
+    assert photos._bytes == 40 * 30 * 3
 
 
 # --- batches -------------------------------------------------------------------------------------------------------

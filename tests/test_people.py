@@ -210,6 +210,16 @@ def test_where_no_place_is_free_nothing_is_pasted():
     assert len(labels.xy) == 1
 
 
+def test_somebody_stands_beside_a_target_without_a_size():
+    """A single labelled joint and no box."""
+    dot = people((50, 40))
+    xy = np.array([[[50, 40], [np.nan, np.nan], [np.nan, np.nan]]], np.float32)
+    dot = replace(dot, xy=xy, visibility=np.array([[2, 0, 0]], np.int8), box_xyxy=np.array([[50, 40, 50, 40]], np.float32))
+    assert (dot.target_box()[2:] == dot.target_box()[:2]).all()
+    counts = {len(pasted(seed, sample=dot)[1].xy) for seed in SEEDS}
+    assert counts == {1, 2} or counts == {2}
+
+
 def test_a_picture_of_nobody_can_be_given_somebody():
     """Without a target there is none afterwards: who is pasted is a person of the picture all the same."""
     found = [pasted(seed, sample=people())[1] for seed in SEEDS]

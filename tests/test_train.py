@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from tiny_training import JOINTS, log_lines, write_split, write_task
 from torch import nn
 
+from featherpose.cli import run
 from featherpose.data.readers import read_dataset
 from featherpose.evaluate import evaluate
 from featherpose.runtime.predictor import Predictor
@@ -143,6 +144,23 @@ def test_what_goes_wrong_while_validating_loses_no_step(task, tmp_path, monkeypa
     assert log_lines(tmp_path / "straight", *kinds) == log_lines(tmp_path / "stopped", *kinds)
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("straight", "stopped"))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_what_goes_wrong_after_validating_is_not_logged_twice(task, tmp_path, monkeypatch):
+    recipe = read_recipe(task, ["validation.every=2"])
+    train(recipe, tmp_path / "straight")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "save_model", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            train(recipe, tmp_path / "stopped")
+    assert len(log_lines(tmp_path / "stopped", "validation")) == 1
+    train(recipe, tmp_path / "stopped", resume=True)
+    kinds = ("train", "validation")
+    assert log_lines(tmp_path / "straight", *kinds) == log_lines(tmp_path / "stopped", *kinds)
 
 
 TORN = ('{"kind": "train", "step": 4, "ep', '{"kind": "train", "step": 1, "losses": {"heatmap": 0.1}')
@@ -421,7 +439,7 @@ def test_the_log_has_its_keys(finished):
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     keys = {line["kind"]: set(line) - {"kind", "step", "epoch", "time"} for line in lines}
     assert keys == {
-        "start": {"batches", "samples", "world", "problems"},
+        "start": {"batches", "samples", "world", "problems", "validated_and_trained"},
         "train": {"lr", "loss", "gradient", "losses", "photos_per_s"},
         "validation": {"figures", "seconds", "unreadable"},
     }
@@ -474,6 +492,17 @@ def test_labels_that_cannot_be_true_are_counted_in_the_first_line(tmp_path):
     with pytest.raises(Interrupted):
         train(read_recipe(recipe), tmp_path / "run", stop_after=1)
     assert log_lines(tmp_path / "run", "start")[0]["problems"] == {f"{tmp_path / 'data'} --split train": 2}
+
+
+def test_photos_that_are_trained_and_validated_on_are_told(task, tmp_path, capsys):
+    assert run(["train", str(task), "--out", str(tmp_path / "own")]) == 0
+    assert "are trained on too" not in capsys.readouterr().err
+    same = ["--set", "validation.split=train"]
+    assert run(["train", str(task), "--out", str(tmp_path / "same"), *same]) == 0
+    (start,) = log_lines(tmp_path / "same", "start")
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{start['samples']} photos that are validated on are trained on too" in told
+    assert start["validated_and_trained"] == start["samples"]
 
 
 # --- first weights --------------------------------------------------------------------------------------------------

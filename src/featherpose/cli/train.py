@@ -90,6 +90,10 @@ class _Display:
             self.console.print(
                 f"{data}: {count} labels that cannot be true are left out; `featherpose data check {data}` lists them"
             )
+        if line["validated_and_trained"]:
+            self.console.print(
+                f"{line['validated_and_trained']} photos that are validated on are trained on too: figures flatter the model"
+            )
         self.task = self.bar.add_task(
             "train", total=line["steps"], completed=line["step"], epoch=line["epoch"] + 1, epochs=line["epochs"],
             rate="-", loss="-",

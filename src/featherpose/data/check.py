@@ -94,10 +94,14 @@ def _label_fingerprint(sample: Sample) -> bytes:
 
 
 def find_leaks(parts: dict[str, list[Sample]], by_content: dict[str, dict[str, list[Sample]]]) -> list[Problem]:
-    """Photos that two splits share, by `photo_id` or by content. by_content: {split: second answer of check_photos}."""
+    """Photos that two splits share, by `photo_id` or by content. by_content: {split: second answer of check_photos}.
+
+    A `photo_id` that is the file's name says nothing beyond one split: many number the photos of each from 0.
+    """
     problems = []
+    named = {split: [s for s in samples if s.photo_id != s.photo.stem] for split, samples in parts.items()}
     for first, second in combinations(parts, 2):
-        for photo_id in shared_photos(parts[first], parts[second]):
+        for photo_id in shared_photos(named[first], named[second]):
             sentence = f"crops of photo '{photo_id}' are in '{first}' and in '{second}'"
             problems.append(Problem("photo in two splits", photo_id, None, sentence, "kept"))
         for digest in sorted(by_content[first].keys() & by_content[second].keys()):

@@ -66,7 +66,7 @@ class Photos:
                     f"{sample.size_wh[0]}x{sample.size_wh[1]}; label the photo as it is, or remove its EXIF rotation"
                 )
             with self._lock:
-                if self.keep and self._bytes + image.nbytes <= self.limit:
+                if self.keep and sample.photo not in self._kept and self._bytes + image.nbytes <= self.limit:
                     self._kept[sample.photo] = image
                     self._bytes += image.nbytes
         return image

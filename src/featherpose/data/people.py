@@ -82,6 +82,8 @@ def paste_person(
     box = _whole_box(source, person)
     size = np.array(picture.shape[1::-1])
     target = None if sample.target < 0 else sample.target_box()
+    if target is not None and max(target[2:] - target[:2]) < 1:  # pixels: a single joint without a box has no size
+        target = None
     longer = min(size) if target is None else max(target[2:] - target[:2])
     wanted = rng.uniform(*(NO_TARGET if target is None else SIZE)) * longer
     scale = wanted / max(box[2:] - box[:2])

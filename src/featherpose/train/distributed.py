@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+LEAVE_SECONDS = 0.2
+"""Time for other threads to finish before a group is closed."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ def choose_device(name: str, *, local_rank: int = 0) -> torch.device:
 def leave(process: Process) -> None:
     """Closes the group that `join` opened."""
     if process.world > 1:
+        # Gloo's thread lets go of the last flag with Python's lock, which is held while that thread is ended: without a pause
+        # some runs never return (torch 2.13).
+        time.sleep(LEAVE_SECONDS)
         torch.distributed.destroy_process_group()
 
 
@@ -84,6 +91,17 @@ def average_gradients(module: nn.Module, process: Process) -> None:
             parameter.grad = torch.zeros_like(parameter)
         torch.distributed.all_reduce(parameter.grad)
         parameter.grad /= process.world
+
+
+def same_buffers(module: nn.Module, process: Process) -> None:
+    """Gives every process the first one's buffers, batch norms' statistics above all, as `share` does in its forward pass."""
+    if process.world == 1:
+        return
+    buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+    flat = torch.cat([buffer.reshape(-1) for buffer in buffers])
+    torch.distributed.broadcast(flat, 0)
+    for buffer, values in zip(buffers, flat.split([buffer.numel() for buffer in buffers]), strict=True):
+        buffer.copy_(values.view_as(buffer))
 
 
 def wait(process: Process) -> None:

@@ -58,34 +58,35 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _step_of(line: str) -> float:
-    """The step of a line of the log; infinite for one that was cut off."""
+def _place_of(line: str) -> tuple[float, float]:
+    """Step and epoch of a line of the log; infinite for one that was cut off."""
     try:
-        return json.loads(line)["step"]
+        facts = json.loads(line)
+        return facts["step"], facts["epoch"]
     except ValueError:
-        return math.inf
+        return math.inf, math.inf
 
 
 class Journal:
     """Writes a run's log, curves and pictures into its folder."""
 
-    def __init__(self, folder: Path, recipe: Recipe, *, step: int) -> None:
-        """Makes the folder. step: where the run goes on; what an interrupted one logged after it is taken away."""
+    def __init__(self, folder: Path, recipe: Recipe, *, step: int, epoch: int) -> None:
+        """Makes the folder. step, epoch: where the run goes on; what an interrupted one logged after it is taken away."""
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder
         with writing(folder):
             (folder / PICTURES).mkdir(parents=True, exist_ok=True)
             (folder / RECIPE).write_text(json.dumps(recipe.to_dict(), indent=1), encoding="utf-8")
-            self._shorten_log(step)
+            self._shorten_log(step, epoch)
             self.board = SummaryWriter(str(folder / TENSORBOARD), purge_step=step + 1 if step else None)
         self._other_hook, threading.excepthook = threading.excepthook, self._thread_failed
 
-    def _shorten_log(self, step: int) -> None:
+    def _shorten_log(self, step: int, epoch: int) -> None:
         log = self.folder / LOG
         if log.exists():
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            kept = [line for line in lines if step and _step_of(line) <= step]
+            kept = [line for line in lines if step and _place_of(line) <= (step, epoch)]
             temporary = log.with_name(LOG + ".part")
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
             os.replace(temporary, log)

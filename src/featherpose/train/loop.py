@@ -262,6 +262,11 @@ class Run:
             )
         return samples
 
+    def _validated_and_trained(self) -> int:
+        """How many of the photos to validate on are trained on too."""
+        trained = {sample.photo.resolve() for part in self.parts for sample in part.samples}
+        return len(trained & {sample.photo.resolve() for sample in self.val})
+
     def _some_photos(self) -> list[torch.Tensor]:
         """Training crops without augmentation, (B, 3, H, W) RGB 0..255, for batch norm statistics."""
         rng = np.random.default_rng(self.recipe.train.seed)
@@ -296,6 +301,7 @@ class Run:
         image, clean = tensors.pop("image"), tensors.pop("clean", None)
         if image.dim() == 5:
             bf16 = self.recipe.train.amp == "bf16"
+            distributed.same_buffers(network, self.process)  # or processes would choose by statistics no checkpoint has
             image = hardest(network, image, tensors, k=self.criterion.options["k"], amp=bf16)
         image = image.permute(0, 3, 1, 2).float()  # channels last in memory
         if "strips" in tensors:
@@ -405,9 +411,12 @@ class Run:
     def go(self, stop: Stop, stop_after: int | None = None) -> Path:
         """Runs the rest of the recipe."""
         if self.process.first:
-            self.journal = Journal(self.folder, self.recipe, step=self.step)
+            self.journal = Journal(self.folder, self.recipe, step=self.step, epoch=self.epoch)
         samples = sum(len(p.samples) for p in self.parts)
-        self.log("start", batches=self.total, samples=samples, world=self.process.world, problems=self.problems)
+        self.log(
+            "start", batches=self.total, samples=samples, world=self.process.world, problems=self.problems,
+            validated_and_trained=self._validated_and_trained(),
+        )  # fmt: skip
         try:
             self._run_epochs(stop, math.inf if stop_after is None else stop_after)
         except BaseException:
@@ -445,6 +454,7 @@ class Run:
                         self._log_means(meter)
                     if distributed.any_of(stop.asked or left <= 0, self.process):
                         self.save(meter)
+                        distributed.wait(self.process)  # torchrun ends the others as soon as one has left
                         raise Interrupted(
                             f"stopped after step {self.step} of {self.total}, the checkpoint is written; "
                             "go on with --resume"
