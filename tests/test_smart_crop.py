@@ -83,8 +83,8 @@ HAND = Skeleton("hand", ("wrist", "thumb", "little"))
 
 def test_a_skeleton_without_a_torso_is_cut_around_its_joints():
     pose = _pose({"wrist": (100, 100), "thumb": (140, 100), "little": (120, 160)}, skeleton=HAND)
-    # middle of their box (120, 130); 1.2 * 30
-    np.testing.assert_allclose(smart_crop(pose, SIZE), [84, 94, 156, 166], atol=1e-4)
+    # middle of their box (120, 130); 2 * 30
+    np.testing.assert_allclose(smart_crop(pose, SIZE), [60, 70, 180, 190], atol=1e-4)
     one = _pose({"wrist": (100, 100)}, skeleton=HAND)
     np.testing.assert_array_equal(smart_crop(one, SIZE), whole_frame(SIZE))
 

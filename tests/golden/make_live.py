@@ -38,15 +38,16 @@ def naive_smart_crop(xy, score, names, size_wh, threshold):
         cx = (joint["left_hip"][0] + joint["right_hip"][0]) / 2
         cy = (joint["left_hip"][1] + joint["right_hip"][1]) / 2
         torso = max(max(abs(joint[n][0] - cx), abs(joint[n][1] - cy)) for n in shoulders + hips)
+        around = 1.2
     else:
         seen = [(x, y) for x, y, counts in joint.values() if counts]
         if not seen or 2 * len(seen) < len(joint):
             return whole
         cx = (min(x for x, _ in seen) + max(x for x, _ in seen)) / 2
         cy = (min(y for _, y in seen) + max(y for _, y in seen)) / 2
-        torso = 0.0
+        torso, around = 0.0, 2.0
     body = max(max(abs(x - cx), abs(y - cy)) for x, y, counts in joint.values() if counts)
-    half = min(max(1.9 * torso, 1.2 * body), max(cx, cy, width - cx, height - cy))
+    half = min(max(1.9 * torso, around * body), max(cx, cy, width - cx, height - cy))
     if half > longer / 2 or half < 4:
         return whole
     return [cx - half, cy - half, cx + half, cy + half]

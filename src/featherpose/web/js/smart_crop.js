@@ -3,6 +3,7 @@
 
 const TORSO_MARGIN = 1.9; // of the official demos, with BODY_MARGIN
 const BODY_MARGIN = 1.2;
+const OTHER_MARGIN = 2.0; // our own, for skeletons without a torso
 const SMALLEST_HALF = 4;
 
 /** The square around the whole photo, as wide as its longer side and centred on it. */
@@ -43,6 +44,7 @@ export function smartCrop({ xy, score }, names, size, threshold = 0.2) {
   const counted = xy.filter((_, k) => counts[k]);
   let centre;
   let torso = 0;
+  let margin = BODY_MARGIN;
   if ([...shoulders, ...hips].every((k) => k !== undefined)) {
     if (!shoulders.some((k) => counts[k]) || !hips.some((k) => counts[k])) return wholeFrame(size);
     centre = [0, 1].map((axis) => (xy[hips[0]][axis] + xy[hips[1]][axis]) / 2);
@@ -51,10 +53,11 @@ export function smartCrop({ xy, score }, names, size, threshold = 0.2) {
     if (counted.length === 0 || counted.length < xy.length / 2) return wholeFrame(size);
     const box = boxOfPoints(counted);
     centre = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2];
+    margin = OTHER_MARGIN;
   }
   const body = farthest(counted, centre);
   const toBorder = Math.max(centre[0], centre[1], size[0] - centre[0], size[1] - centre[1]);
-  const half = Math.min(Math.max(TORSO_MARGIN * torso, BODY_MARGIN * body), toBorder);
+  const half = Math.min(Math.max(TORSO_MARGIN * torso, margin * body), toBorder);
   if (half > Math.max(...size) / 2 || half < SMALLEST_HALF) return wholeFrame(size);
   return [centre[0] - half, centre[1] - half, centre[0] + half, centre[1] + half];
 }
