@@ -540,14 +540,15 @@ def test_people_without_a_target_move_with_the_photo():
     assert moved.xy == pytest.approx(transform(matrix, sample.xy), abs=1e-3)
 
 
-def test_a_person_of_one_point_is_no_division_by_zero():
+def test_a_target_without_a_size_is_shown_in_the_whole_photo():
+    """A single labelled joint and no box."""
     xy = np.full((17, 2), np.nan, np.float32)
     xy[0] = (50, 60)
-    picture, moved = augment(
-        noise_photo(), make_sample(xy), size_wh=SIZE, rules=NO_AUGMENTATION, rng=np.random.default_rng(0)
-    )
+    sample = make_sample(xy)
+    picture, moved = augment(noise_photo(), sample, size_wh=SIZE, rules=NO_AUGMENTATION, rng=np.random.default_rng(0))
     assert picture.shape == (96, 96, 3)
-    assert moved.xy[0, 0].tolist() == [48, 48]
+    matrix = crop_map(square_around(np.array([0, 0, *PHOTO]), 1.25), SIZE)
+    assert moved.xy[0, 0] == pytest.approx(transform(matrix, xy[0]), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", PROBABILITIES)

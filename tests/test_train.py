@@ -195,7 +195,7 @@ def test_resuming_with_other_data_is_refused(task, tmp_path):
     with pytest.raises(Interrupted):
         train(read_recipe(other), tmp_path / "run", stop_after=1)
     write_split(tmp_path / "data", "train", 8)
-    with pytest.raises(ValueError, match="run of 6 steps, with the data as it is now there are 4"):
+    with pytest.raises(ValueError, match="run of 6 steps, with the data as it is now there are 4; .* anew in another --out"):
         train(read_recipe(other), tmp_path / "run", resume=True)
 
 
@@ -203,6 +203,9 @@ def test_resuming_a_finished_run_gives_its_model(task, finished):
     folder, _ = finished
     before = (folder / "model.safetensors").read_bytes()
     assert train(read_recipe(task), folder, resume=True) == folder / "model.safetensors"
+    assert (folder / "model.safetensors").read_bytes() == before
+    (folder / "model.safetensors").unlink()
+    train(read_recipe(task), folder, resume=True)
     assert (folder / "model.safetensors").read_bytes() == before
 
 
@@ -492,6 +495,19 @@ def test_labels_that_cannot_be_true_are_counted_in_the_first_line(tmp_path):
     with pytest.raises(Interrupted):
         train(read_recipe(recipe), tmp_path / "run", stop_after=1)
     assert log_lines(tmp_path / "run", "start")[0]["problems"] == {f"{tmp_path / 'data'} --split train": 2}
+
+
+def test_a_set_that_nothing_can_be_measured_on_is_refused_before_training(tmp_path):
+    """One joint and no box: errors have no size there."""
+    recipe = write_task(tmp_path)
+    labels = tmp_path / "data" / "person_keypoints_val.json"
+    facts = json.loads(labels.read_text())
+    for entry in facts["annotations"]:
+        del entry["bbox"]
+        entry["keypoints"][3:] = [0] * 6
+    labels.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="has a target with a box and a joint"):
+        train(read_recipe(recipe), tmp_path / "run")
 
 
 def test_photos_that_are_trained_and_validated_on_are_told(task, tmp_path, capsys):

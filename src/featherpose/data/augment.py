@@ -318,13 +318,15 @@ def draw_map(
 ) -> tuple[np.ndarray, bool]:  # fmt: skip
     """One affine map from photo pixels to input pixels around a person, and whether it mirrors.
 
-    target: -1 for what `box` is, (4,) x1, y1, x2, y2 in photo pixels, or the whole photo without one.
+    target: -1 for what `box` is, (4,) x1, y1, x2, y2 in photo pixels, or the whole photo without one. The whole photo also for
+    a target without a size: a single joint and no box.
     """
-    whole = True
+    whole, photo = True, np.array([0, 0, *sample.size_wh], np.float64)
     if target < 0:
-        box = np.array([0, 0, *sample.size_wh], np.float64) if box is None else box
+        box = photo if box is None else box
     else:
         box = replace(sample, target=target).target_box()
+        box = photo if max(box[2:] - box[:2]) < 1 else box
         if rng.random() < rules.half_body:
             half = _half_body(sample, target, rng, box)
             whole, box = half is box, half

@@ -255,12 +255,19 @@ class Run:
         if not rules.path:
             return []
         samples = self._read(rules.path, rules.split)[: rules.limit or None]
-        if not any(s.target >= 0 and (to_skeleton(s, self.skeleton).visibility[s.target] > 0).any() for s in samples):
+        if not any(self._measurable(sample) for sample in samples):
             raise ValueError(
-                f"{rules.path}: none of the {len(samples)} photos to validate on has a target with a joint of skeleton "
-                f"'{self.skeleton.name}'; name another validation.path, or leave it empty"
+                f"{rules.path}: none of the {len(samples)} photos to validate on has a target with a box and a joint of "
+                f"skeleton '{self.skeleton.name}'; name another validation.path, or leave it empty"
             )
         return samples
+
+    def _measurable(self, sample: Sample) -> bool:
+        """Whether `evaluate` can say anything of the sample's target."""
+        if sample.target < 0:
+            return False
+        low, high = sample.box_xyxy[sample.target].reshape(2, 2)
+        return bool((high > low).all() and (to_skeleton(sample, self.skeleton).visibility[sample.target] > 0).any())
 
     def _validated_and_trained(self) -> int:
         """How many of the photos to validate on are trained on too."""
@@ -390,9 +397,10 @@ class Run:
         if world != self.process.world:
             raise ValueError(f"{path} was written by {world} processes, this run has {self.process.world}; use as many")
         if steps != self.total:
+            anew = f"from the weights so far: model.init = '{self.folder / MODEL}'"
             raise ValueError(
                 f"{path} belongs to a run of {steps} steps, with the data as it is now there are {self.total}; put the "
-                f"data back as it was, or start anew from the weights so far: model.init = '{self.folder / MODEL}'"
+                f"data back as it was, or start anew {anew if (self.folder / MODEL).is_file() else 'in another --out'}"
             )
         self.step, self.epoch, self.batch = facts["step"], facts["epoch"], facts["batch"]
         self.meter_state = facts.get("meter")
@@ -473,6 +481,8 @@ class Run:
             self._end_of_epoch()
             self.save()
             last_save = time.monotonic()
+        if distributed.any_of(self.process.first and not (self.folder / MODEL).is_file(), self.process):
+            self._end_of_epoch()  # a finished run whose model was taken away
 
     def _start_crew(self, number: int) -> None:
         """Makes the processes of a stage ready; those of the stages before it, and their memory, are let go."""
