@@ -9,9 +9,15 @@ import pytest
 
 pytest.importorskip("torch")
 
+from safetensors.torch import save_file
 from tiny_training import write_split, write_task
 
 from featherpose.data.augment import Augmentation
+from featherpose.runtime.bundled import bundled_weights
+from featherpose.skeletons import load_skeleton
+from featherpose.spec import ModelSpec
+from featherpose.systems import build_network
+from featherpose.systems.files import save_model
 from featherpose.train.config import DataRules, ModelRules, Stage, TrainRules, ValidationRules, read_recipe
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
@@ -137,6 +143,31 @@ def test_later_keys_count_only_where_they_change_something(task):
     plain = read_recipe(task).fingerprint()
     assert read_recipe(task, ["loss.automatic=false"]).fingerprint() == plain
     assert read_recipe(task, ["loss.automatic=true"]).fingerprint() != plain
+
+
+def test_of_a_skeleton_file_counts_what_it_says(task, tmp_path):
+    plain, facts = read_recipe(task).fingerprint(), json.loads((task.parent / "three.json").read_text())
+    path = tmp_path / "moved.json"
+    moved = [f"model.skeleton='{path}'"]
+    path.write_text(json.dumps(facts))
+    assert read_recipe(task, moved).fingerprint() == plain
+    for change in ({"sigmas": [0.1, 0.1, 0.2]}, {"bones": []}, {"joints": ["tail", *facts["joints"][1:]], "bones": []}):
+        path.write_text(json.dumps(facts | change))
+        assert read_recipe(task, moved).fingerprint() != plain
+    path.write_text(json.dumps(facts | {"joints": ["head", "near", "far"], "flip_pairs": [], "bones": []}))
+    unpaired = read_recipe(task, moved).fingerprint()
+    path.write_text(json.dumps(facts | {"joints": ["head", "near", "far"], "flip_pairs": [["near", "far"]], "bones": []}))
+    assert read_recipe(task, moved).fingerprint() != unpaired
+
+
+def test_of_a_bundled_model_counts_its_name_not_its_place(tmp_path, monkeypatch):
+    recipe = next(path for path in RECIPES if path.stem == "finetune")
+    plain = read_recipe(recipe).fingerprint()
+    elsewhere = tmp_path / "lite.safetensors"
+    elsewhere.write_bytes(bundled_weights("lite").read_bytes())
+    monkeypatch.setattr("featherpose.train.config.bundled_weights", lambda name: elsewhere if name == "lite" else None)
+    moved = read_recipe(recipe)
+    assert moved.model.init == str(elsewhere) and moved.fingerprint() == plain
 
 
 def test_where_a_run_runs_and_validates_does_not_change_the_fingerprint(task):
@@ -267,6 +298,9 @@ CONTRADICTORY = {
     "another grid than the network's": ("model.codec.stride=8", "check model.codec.stride"),
     "no grid": ("model.codec.stride=0", "stride"),
     "a codec value of another type": ("model.codec.sigma_scale=wide", "'model.codec.sigma_scale' must be a number"),
+    "one number for a codec's pair": ("model.codec.sigma_range=3", "sigma_range must be two numbers [low, high], got 3"),
+    "votes of cells without offsets": ("model.codec.vote_radius=2", "vote_radius must not be more than offset_radius (1)"),
+    "tops of curves beside the joint": ("model.codec.refine=dark", "model.codec.subcell = false curves stand on their cells"),
     "a network value of another type": ("model.network.width=wide", "cannot be built"),
     "levels without channels": ("model.network.neck=[4, 8]", "cannot be built"),
     "a head without channels": ("model.network.head_width=0", "head_width must be a number of channels"),
@@ -325,6 +359,40 @@ def test_the_oks_loss_and_decoding_by_the_top_of_the_heatmap_exclude_each_other(
         read_recipe(task, ["losses.oks=1", *dark])
     assert read_recipe(task, ["losses.oks=1"]).losses["oks"] == 1
     assert read_recipe(task, dark).losses
+
+
+@pytest.fixture(scope="module")
+def trained(task, tmp_path_factory):
+    """A model file of the task's network, and the recipe's overrides to start from it with folded norms."""
+    recipe = read_recipe(task)
+    skeleton, network = load_skeleton(recipe.model.skeleton), build_network(recipe.model.network, 3)
+    path = tmp_path_factory.mktemp("trained") / "first.safetensors"
+    save_model(path, network, ModelSpec("first", skeleton, (64, 64), codec=recipe.model.codec, network=recipe.model.network))
+    return path, [f"model.init='{path}'", "train.norms=folded"]
+
+
+def test_folded_norms_want_statistics_of_every_norm(task, trained, tmp_path):
+    path, overrides = trained
+    assert read_recipe(task, overrides).train.norms == "folded"
+    with pytest.raises(ValueError, match=rf"statistics for every norm, but {path} has none for 4 of \d+ \('heads\.center"):
+        read_recipe(task, [*overrides, "model.network.head_width=24"])
+    assert read_recipe(task, [*overrides, "model.network.head_width=24", "train.norms=live"])
+    assert read_recipe(task, [*overrides, "model.network.context=2"]), "blocks that begin as nothing"
+    assert read_recipe(task, ["model.init=gone.safetensors", "train.norms=folded"]), "a run that goes on without it"
+    joints = '{"name": "two", "joints": ["head", "tail"]}'
+    (tmp_path / "two.json").write_text(joints)
+    assert read_recipe(task, [*overrides, f"model.skeleton='{tmp_path}/two.json'"]), "last layers have no norms"
+
+
+def test_folded_norms_do_not_start_from_a_classifier(task, trained, tmp_path):
+    network = build_network(read_recipe(task).model.network, 3)
+    save_file(network.backbone.state_dict(), tmp_path / "classifier.safetensors")
+    (tmp_path / "classifier.tflite").write_bytes(b"")
+    for name in ("classifier.safetensors", "classifier.tflite"):
+        init = f"model.init='{tmp_path / name}'"
+        assert read_recipe(task, [init])
+        with pytest.raises(ValueError, match=r"'folded' needs a trained model's .* is a classifier.*use train\.norms = 'live'"):
+            read_recipe(task, [init, "train.norms=folded"])
 
 
 def test_the_focal_loss_and_curves_on_the_joint_exclude_each_other(task):

@@ -35,7 +35,7 @@ def corner_center(maps, row, column):
 
 
 RULES = (
-    {"vote_radius": 0}, {"vote_radius": 1}, {"vote_radius": 2}, {"refine": "dark"},
+    {"vote_radius": 0}, {"vote_radius": 1}, {"vote_radius": 2, "offset_radius": 2}, {"refine": "dark"},
     {"softening": 4.0}, {"softening": 4.0, "center_softening": 16.0, "vote_radius": 1},
 )  # fmt: skip
 CASES = {

@@ -29,7 +29,8 @@ def codec_of(case):
     width, height = case["grid_wh"]
     stride = case["stride"]
     decoding = {name: case[name] for name in ("softening", "center_softening", "vote_radius", "refine")}
-    return MoveNetCodec((width * stride, height * stride), case["joints"], stride, **decoding)
+    size, reach = (width * stride, height * stride), case["vote_radius"]
+    return MoveNetCodec(size, case["joints"], stride, offset_radius=reach, **decoding)
 
 
 @pytest.mark.parametrize("name", BY_NAME)

@@ -26,7 +26,7 @@ LEVELS = {
 modules, and lower levels; `featherpose` itself (version, Pose, skeletons) counts as level 0."""
 
 LEVEL_OF = {name: level for level, names in LEVELS.items() for name in names}
-TORCH = ("torch", "safetensors", "tensorboard", "onnx", "onnxscript", "onnxslim", "matplotlib", "faster_coco_eval")
+TORCH = ("torch", "safetensors", "tensorboard", "onnx", "onnxscript", "matplotlib", "faster_coco_eval")
 """What the lower half may only import inside functions, because the base installation lacks it."""
 
 MODULES = sorted(

@@ -106,6 +106,18 @@ def test_a_form_leads_a_map_to_its_maximum(form):
         assert found.numpy() == pytest.approx(target.flatten().numpy(), abs=0.08)
 
 
+@pytest.mark.parametrize("form", ["cross_entropy", "quality_focal"])
+def test_a_cross_entropy_pulls_where_a_sigmoid_is_surely_wrong(form):
+    """Missed at a logit of -12 and seen where nothing is at 12: the gradient of the cross entropy is the error, 1."""
+    logits = grid([-12.0, 12.0]).requires_grad_()
+    FORMS[form](logits.sigmoid(), grid([1.0, 0.0]), torch.ones(1, 1, 1, 2), k=0).backward()
+    assert logits.grad.flatten().tolist() == pytest.approx([-1, 1], rel=0.01)
+    for sure in (40.0, -40.0):  # where float32 has no more numbers, nothing breaks
+        logits = grid([sure, -sure]).requires_grad_()
+        FORMS[form](logits.sigmoid(), grid([0.0, 1.0]), torch.ones(1, 1, 1, 2), k=0).backward()
+        assert torch.isfinite(logits.grad).all()
+
+
 def test_masked_l1_by_hand():
     """Cells 0 and 3 are known: |1 - 0| + |2 - 4| = 3 and |0 - 1| + |0 - 1| = 2, over two cells and two axes: 5 / 4."""
     found = torch.zeros(1, 1, 2, 2, 2)

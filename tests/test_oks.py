@@ -84,9 +84,9 @@ def test_a_person_without_labels_is_not_counted():
 
 
 def test_average_recall_by_hand():
-    # .62 reaches .50 .55 .60, .75 reaches six thresholds, .10 none, 1 all ten: 19 of 40
-    assert average_recall(np.array([0.62, 0.75, 0.10, 1.0])) == pytest.approx(
-        {"AR": 19 / 40, "AR50": 0.75, "AR75": 0.5}
+    # .62 reaches .50 .55 .60, .72 reaches five thresholds, .75 six, .78 six, .10 none, 1 all ten: 30 of 60
+    assert average_recall(np.array([0.62, 0.72, 0.75, 0.78, 0.10, 1.0])) == pytest.approx(
+        {"AR": 30 / 60, "AR50": 5 / 6, "AR75": 3 / 6}
     )
 
 

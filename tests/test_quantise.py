@@ -436,6 +436,25 @@ def test_an_8_bit_file_is_not_quantised_again(made, folder, tmp_path):
         quantise_onnx(made[0], tmp_path / "a.onnx", data=folder / "data")
 
 
+@pytest.mark.parametrize(("count", "places"), [(8, [0, 4, 8, 12, 17, 21, 25, 29]), (30, range(30))])
+def test_the_pictures_to_calibrate_on_are_spread_over_all(folder, tmp_path, monkeypatch, count, places):
+    """Of 40 pictures 10 are measured on; of the other 30 a few are taken from all over, or all in their order."""
+
+    class Told(Exception):
+        """The pictures that were chosen."""
+
+    def tell(model, body, images, method):
+        raise Told(images[:, 0, 0, 0].tolist())
+
+    pictures = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None, None], (40, 64, 64, 3))
+    monkeypatch.setattr(quantise, "crops", lambda *arguments, **options: pictures)
+    monkeypatch.setattr(quantise, "_quantise", tell)
+    with pytest.raises(Told) as told:
+        quantise_onnx(folder / "toy.onnx", tmp_path / "a.onnx", data=folder / "data", count=count)
+    others = [i for i in range(40) if i not in np.linspace(0, 39, 10).round()]
+    assert told.value.args[0] == [others[place] for place in places]
+
+
 # --- pictures -----------------------------------------------------------------------------------------------------------
 
 

@@ -100,7 +100,7 @@ def test_peaks_close_together_are_one():
     assert len(codec.decode_several(maps, 9, min_distance=1.0)[0]) == 3
 
 
-@pytest.mark.parametrize("rules", [{}, {"vote_radius": 2}, {"refine": "dark"}], ids=str)
+@pytest.mark.parametrize("rules", [{}, {"vote_radius": 2, "offset_radius": 2}, {"refine": "dark"}], ids=str)
 def test_an_empty_map_holds_nobody(rules):
     codec, maps = maps_of()
     codec = replace(codec, **rules)

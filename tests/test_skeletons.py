@@ -207,10 +207,35 @@ def test_left_and_right_are_pairs_unless_the_file_says_otherwise(tmp_path):
     path.write_text('name = "arm"\njoints = ["left_wrist", "LElbow", "tail"]\n', encoding="utf-8")
     wrist, elbow = (COCO17.sigmas[COCO17.joints.index(f"left_{name}")] for name in ("wrist", "elbow"))
     assert load_skeleton(path).sigmas == (wrist, elbow, 0.08)
-    path.write_text(named + 'flip_pairs = [["LTip", "left_nail"]]\n', encoding="utf-8")
-    assert load_skeleton(path).flip_index().tolist() == [0, 3, 2, 1]
+    near_far = 'name = "pliers"\njoints = ["joint", "near_tip", "far_tip"]\nflip_pairs = [["near_tip", "far_tip"]]\n'
+    path.write_text(near_far, encoding="utf-8")
+    assert load_skeleton(path).flip_index().tolist() == [0, 2, 1]
     path.write_text(named + "flip_pairs = []\n", encoding="utf-8")
     with pytest.raises(ValueError, match="'LTip' and 'RTip' are no flip pair; add them, or leave flip_pairs out"):
+        load_skeleton(path)
+
+
+@pytest.mark.parametrize(
+    ("joints", "pairs"),
+    [
+        (["left_knee", "right_ankle"], [["left_knee", "right_ankle"]]),
+        (["left_knee", "RKnee", "left_ankle", "right_ankle"], [["left_knee", "right_ankle"], ["left_ankle", "RKnee"]]),
+        (["left_knee", "right_knee", "LTip"], [["left_knee", "LTip"]]),
+    ],
+    ids=["alone", "crosswise", "of one side"],
+)
+def test_sides_of_different_joints_are_no_pair(tmp_path, joints, pairs):
+    path = tmp_path / "legs.json"
+    path.write_text(json.dumps({"name": "legs", "joints": joints, "flip_pairs": pairs}))
+    with pytest.raises(ValueError, match=rf"legs\.json: flip_pairs has 'left_knee' with '{pairs[0][1]}', which no mirror"):
+        load_skeleton(path)
+
+
+def test_a_pair_with_a_third_joint_leaves_a_twin_alone(tmp_path):
+    path = tmp_path / "legs.json"
+    facts = {"name": "legs", "joints": ["left_knee", "right_knee", "tail"], "flip_pairs": [["left_knee", "tail"]]}
+    path.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="'left_knee' and 'right_knee' are no flip pair"):
         load_skeleton(path)
 
 

@@ -195,7 +195,7 @@ def test_resuming_with_other_data_is_refused(task, tmp_path):
     with pytest.raises(Interrupted):
         train(read_recipe(other), tmp_path / "run", stop_after=1)
     write_split(tmp_path / "data", "train", 8)
-    with pytest.raises(ValueError, match="run of 6 steps, with the data as it is now there are 4; .* anew in another --out"):
+    with pytest.raises(ValueError, match=r"run of 6 steps, with the data as it is now there are 4; .* anew in another --out"):
         train(read_recipe(other), tmp_path / "run", resume=True)
 
 

@@ -32,7 +32,10 @@ def weighted_l1(map_: Tensor, target: Tensor, weight: Tensor, *, k: float) -> Te
 
 
 CLAMP = 1e-4
-"""Probabilities are kept this far from 0 and 1 where a logarithm is taken of them."""
+"""Probabilities are kept this far from 0 and 1 where a logarithm is taken of them, by `focal` and by the choices."""
+NEARLY = 1e-7
+"""The same for the cross entropies: the next number below 1 in float32 is 6e-8 away. The logistic function is there at a
+logit of 16, `fast_sigmoid` never in practice."""
 
 
 def focal(map_: Tensor, target: Tensor, weight: Tensor, **_) -> Tensor:
@@ -52,14 +55,17 @@ def quality_focal(map_: Tensor, target: Tensor, weight: Tensor, **_) -> Tensor:
     """|t - p|^2 times the cross entropy with a soft target, divided by the sum of t; shapes as `weighted_mse`.
 
     0 only where the map is the target, as for the MSE, but with gradients that do not vanish where a sigmoid is surely
-    wrong. Li et al., Generalized Focal Loss, NeurIPS 2020, equation 5.
+    wrong, up to a logit of 16: see NEARLY. Li et al., Generalized Focal Loss, NeurIPS 2020, equation 5.
     """
     entropy = _entropy(map_, target)
     return ((target - map_) ** 2 * entropy * weight).sum() / (target * weight).sum().clamp_min(1.0)
 
 
 def cross_entropy(map_: Tensor, target: Tensor, weight: Tensor, *, k: float) -> Tensor:
-    """Binary cross entropy with a soft target above the target's own, emphasis k t + 1, divided by the sum of t."""
+    """Binary cross entropy with a soft target above the target's own, emphasis k t + 1, divided by the sum of t.
+
+    By a sigmoid's logit its gradient is the error itself, up to a logit of 16: see NEARLY.
+    """
     emphasis = (k * target + 1) * weight
     entropy = _entropy(map_, target)
     own = -(torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target))
@@ -68,7 +74,7 @@ def cross_entropy(map_: Tensor, target: Tensor, weight: Tensor, *, k: float) -> 
 
 def _entropy(map_: Tensor, target: Tensor) -> Tensor:
     """The cross entropy of each cell's probability with its target."""
-    p = map_.clamp(CLAMP, 1 - CLAMP)
+    p = map_.clamp(NEARLY, 1 - NEARLY)
     return -(target * p.log() + (1 - target) * (1 - p).log())
 
 

@@ -210,6 +210,10 @@ def mirror_pairs(joints: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple((place[left], place[right]) for left, right in pairs if right in place)
 
 
+def _is_sided(joint: str) -> bool:
+    return canonical_joint_name(joint).startswith(("left_", "right_"))
+
+
 def measured_sigmas(joints: Sequence[str]) -> tuple[float, ...]:
     """COCO's sigma for each joint that is one of COCO's, in whatever spelling, DEFAULT_SIGMA for others."""
     measured = dict(zip(COCO17.joints, COCO17.sigmas, strict=True))
@@ -221,7 +225,8 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
 
     Without `flip_pairs` they are those of `mirror_pairs`, without `sigmas` those of `measured_sigmas`.
     Raises ValueError for an unknown name, a file with missing or unknown keys, and flip pairs that leave a left and a
-    right joint of one name unpaired: mirrored pictures would be labelled wrongly.
+    right joint of one name unpaired, or pair two sided joints of other names (left_knee, right_ankle): mirrored pictures
+    would be labelled wrongly. Joints without a side in their names may be paired as the file likes.
     """
     if str(name_or_path) in SKELETONS:
         return SKELETONS[str(name_or_path)]
@@ -246,9 +251,14 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
             skeleton = replace(skeleton, sigmas=measured_sigmas(skeleton.joints))
         if "flip_pairs" not in facts:
             return replace(skeleton, flip_pairs=pairs)
-        paired = {joint for pair in skeleton.flip_pairs for joint in pair}
+        for first, second in skeleton.flip_pairs:
+            if _is_sided(first) and _is_sided(second) and {first, second} not in map(set, pairs):
+                raise ValueError(
+                    f"flip_pairs has '{first}' with '{second}', which no mirror turns into each other; write left_ and right_ "
+                    "before one name, or leave flip_pairs out: then all are found by name"
+                )
         for left, right in pairs:
-            if left not in paired and right not in paired:
+            if {left, right} not in map(set, skeleton.flip_pairs):
                 raise ValueError(
                     f"'{left}' and '{right}' are no flip pair; add them, or leave flip_pairs out: then all are found by name"
                 )

@@ -185,7 +185,8 @@ def several_cases():
         shapes = {"center": (1,), "heatmap": (k,), "regression": (k, 2), "offset": (k, 2)}
         maps = {n: np.array(case["maps"][n], np.float32).reshape(*shapes[n], height, width) for n in MAPS}
         rules = {name: case[name] for name in ("softening", "center_softening", "vote_radius", "refine")}
-        codec = MoveNetCodec((width * stride, height * stride), k, stride, **rules)
+        size, reach = (width * stride, height * stride), case["vote_radius"]
+        codec = MoveNetCodec(size, k, stride, offset_radius=reach, **rules)
         for focus in [None, case["focus_xy"] or [0.3 * width * stride, 0.6 * height * stride]]:
             xy, _, pose_score = codec.decode_several(maps, 4, threshold=0.15, focus_xy=focus)
             told.append(

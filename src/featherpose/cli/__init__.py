@@ -36,7 +36,6 @@ EXTRAS = {
     "matplotlib": "train",
     "onnx": "train",
     "onnxscript": "train",
-    "onnxslim": "train",
     "tflite": "train",
     "ai_edge_litert": "tflite",
     "openvino": "openvino",

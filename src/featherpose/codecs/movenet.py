@@ -37,7 +37,12 @@ CUT_EXPONENT = 4.6052
 
 @dataclass(frozen=True)
 class MoveNetCodec:
-    """Targets from joints, and joints from maps; decode(encode(x)) gives x back exactly (to float32)."""
+    """Targets from joints, and joints from maps.
+
+    decode(encode(x)) gives a person's joints inside the picture back, to float32, unless another person's joint of the same
+    kind is near, or `refine` is dark: tops of curves are only near the joints. ValueError for values that cannot be, or
+    that contradict each other.
+    """
 
     input_size: tuple[int, int]
     """(width, height) of the network input, pixels."""
@@ -71,7 +76,7 @@ class MoveNetCodec:
     vote_radius: int = 0
     """Decoding: all cells this near the best one say where the joint is, each by its own offset, and count by the square of
     their heatmap (after the Hough voting of PersonLab, Papandreou et al., ECCV 2018). 0: the best cell alone, as the
-    official graph does. Not more than the `offset_radius` that the network was trained with."""
+    official graph does. Not more than the `offset_radius` that the network was trained with, and 0 where `refine` is dark."""
     refine: str = "offset"
     """Decoding: what says where in its cell a joint is. offset: the offsets, see `vote_radius`. dark: the heatmap itself,
     by the top of the curve through the best cell and its neighbours (Zhang et al., Distribution-Aware Coordinate
@@ -80,6 +85,8 @@ class MoveNetCodec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "input_size", tuple(int(v) for v in self.input_size))
+        if not isinstance(self.sigma_range, (list, tuple)) or len(self.sigma_range) != 2:
+            raise ValueError(f"codec movenet: sigma_range must be two numbers [low, high], got {self.sigma_range!r}")
         object.__setattr__(self, "sigma_range", tuple(float(v) for v in self.sigma_range))
         for name, choices in (("curve", CURVES), ("center", CENTERS), ("refine", REFINES)):
             value = getattr(self, name)
@@ -89,6 +96,16 @@ class MoveNetCodec:
             value = getattr(self, name)
             if value != int(value) or value < low:
                 raise ValueError(f"codec movenet: {name} must be a whole number, at least {low}, got {value}")
+        if self.vote_radius > self.offset_radius:
+            raise ValueError(
+                f"codec movenet: vote_radius must not be more than offset_radius ({self.offset_radius}), got "
+                f"{self.vote_radius}: cells farther from a joint never learned where it is"
+            )
+        if self.vote_radius and self.refine == "dark":
+            raise ValueError(
+                f"codec movenet: vote_radius = {self.vote_radius} would do nothing, as refine = 'dark' reads no offsets; "
+                "leave one of the two out"
+            )
         if not 0 <= self.sigma_scale < math.inf:
             raise ValueError(f"codec movenet: sigma_scale must be a number from 0 on, got {self.sigma_scale}")
         for name in ("center_sigma", "softening"):

@@ -265,7 +265,7 @@ def synthetic_clip(
     )  # fmt: skip
     backdrop = paint_backdrop(rng, str(rng.choice(BACKDROPS_OF_CLIPS)), size_wh, camera)
     light, grain = random_light(rng), _Grain(rng, size_wh, noise)
-    cover = [_board(rng, camera, size_wh)] if kind == "hidden" else []
+    cover = [_board(rng, camera)] if kind == "hidden" else []
     times = np.arange(round(seconds * fps)) / fps
 
     def draw(index: int) -> tuple[np.ndarray, People]:
@@ -280,7 +280,7 @@ def synthetic_clip(
     return Clip(f"{kind}-{seed}", size_wh, times, len(actors), COCO17, draw)
 
 
-def _board(rng: np.random.Generator, camera: Camera, size_wh: tuple[int, int]) -> Occluder:
+def _board(rng: np.random.Generator, camera: Camera) -> Occluder:
     """Something as wide as a person in front of the middle of the path."""
     corners = np.array([[-0.62, 0.0, 0.3], [0.62, 0.0, 0.3], [0.62, 2.3, 0.3], [-0.62, 2.3, 0.3]])
     return Occluder(camera.project(corners)[0], tuple(float(v) for v in rng.uniform(0.15, 0.8, 3)))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from featherpose.codecs.movenet import MAPS, TOP_FLAT, TOP_FLOOR, VOTE_FLOOR, MoveNetCodec, _focus
-from featherpose.models.layers import ConvNorm
+from featherpose.models import layers
 
 DECODED = ("joints", "pose_score")
 """Outputs of a graph that decodes, in order."""
@@ -138,7 +138,6 @@ class Decoder(nn.Module):
         return torch.cat([cell - row * self.width, row], dim=-1)
 
 
-@torch.no_grad()
 def fold_batch_norms(network: nn.Module) -> nn.Module:
     """A copy of the network whose ConvNorm units are a convolution with bias; computes the same in evaluation mode.
 
@@ -148,13 +147,5 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     for unit in network.modules():
         if getattr(unit, "inplace", False):
             unit.inplace = False
-        if not isinstance(unit, ConvNorm) or not isinstance(unit.norm, nn.BatchNorm2d):
-            continue
-        norm = unit.norm
-        gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        bias = 0 if unit.conv.bias is None else unit.conv.bias.double()
-        shift = norm.bias.double() + gain * (bias - norm.running_mean.double())
-        unit.conv.weight.copy_(unit.conv.weight.double() * gain[:, None, None, None])
-        unit.conv.bias = nn.Parameter(shift.to(unit.conv.weight.dtype))
-        unit.norm = nn.Identity()
+    layers.fold_batch_norms(network)
     return network

@@ -104,8 +104,8 @@ def quantise_onnx(
 ) -> Shift:
     """Writes an 8-bit version of an ONNX file that `featherpose export` wrote, with or without decoder, any weights.
 
-    data, split: pictures like those the model will see, taken as `pictures.crops` does; `count` of them are calibrated
-    on, others measure how far joints move. keep: which of PARTS stay float32. method: one of METHODS.
+    data, split: pictures like those the model will see, taken as `pictures.crops` does; `count` of them, evenly chosen, are
+    calibrated on, others measure how far joints move. keep: which of PARTS stay float32. method: one of METHODS.
 
     Returns how far joints move. Raises ValueError, and leaves no file, when the median joint moves by more than
     MEDIAN_LIMIT, when there are too few pictures, or the file is not one of ours.
@@ -139,7 +139,8 @@ def quantise_onnx(
     images = crops(data, spec, count + HELD_OUT, split=split)
     measured = np.zeros(len(images), bool)
     measured[np.linspace(0, len(images) - 1, min(HELD_OUT, len(images) // 4)).round().astype(int)] = True
-    calibrated = images[~measured][:count]
+    others = images[~measured]
+    calibrated = others[np.linspace(0, len(others) - 1, min(count, len(others))).round().astype(int)]
     if len(calibrated) < FEWEST or not measured.any():
         raise ValueError(
             f"{data}: {len(images)} pictures are too few to quantise on; give at least {FEWEST + 2}, better "

@@ -136,6 +136,10 @@ class TfliteGraph:
         return weight, np.zeros(len(weight), np.float32) if bias is None else bias.reshape(-1)
 
 
+DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError)
+"""What the generated readers end in when an offset points outside of the file; they check nothing themselves."""
+
+
 def read_tflite(path: str | Path) -> TfliteGraph:
     """Reads a TFLite file. ValueError for a file that is none, is truncated or damaged, or holds no graph."""
     path = Path(path)
@@ -146,23 +150,10 @@ def read_tflite(path: str | Path) -> TfliteGraph:
         return _read(path, content)
     except _Unusable as error:
         raise ValueError(f"{path}: {error}") from error
-    except (
-        struct.error,
-        IndexError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        UnicodeDecodeError,
-    ) as error:
-        # The generated readers check nothing: offsets that point outside of the file end in any of these.
+    except DAMAGE as error:
         raise ValueError(
             f"{path}: the TFLite file is truncated or damaged ({len(content)} bytes); get it again"
         ) from error
-
-
-DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError)
-"""What the generated readers end in when an offset points outside of the file; they check nothing themselves."""
 
 
 class _Unusable(Exception):

@@ -19,18 +19,18 @@ def auc(score: np.ndarray, right: np.ndarray) -> float:
     return float((rank[right].sum() - rights * (rights + 1) / 2) / (rights * wrongs))
 
 
-def reliability(score: np.ndarray, right: np.ndarray, bins: int = 10) -> list[dict]:
+def reliability(score: np.ndarray, right: np.ndarray) -> list[dict]:
     """A row for each tenth of the score axis that holds any: from, to, count, mean_score and share_right."""
     score, right = np.asarray(score, np.float64), np.asarray(right, bool)
-    place = np.clip((score * bins).astype(int), 0, bins - 1)
+    place = np.clip((score * 10).astype(int), 0, 9)
     return [
         {
-            "from": b / bins,
-            "to": (b + 1) / bins,
+            "from": b / 10,
+            "to": (b + 1) / 10,
             "count": int((place == b).sum()),
             "mean_score": float(score[place == b].mean()),
             "share_right": float(right[place == b].mean()),
         }
-        for b in range(bins)
+        for b in range(10)
         if (place == b).any()
     ]

@@ -9,6 +9,7 @@ import io
 import numpy as np
 
 from featherpose.metrics.truth import Truth, distances, mean
+from featherpose.skeletons import Skeleton
 
 OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """COCO's: .50, .55, ... .95."""
@@ -29,13 +30,18 @@ def box_area(box_xyxy: np.ndarray, area_factor: float = AREA_FACTOR) -> np.ndarr
     return area_factor * (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
 
 
+def nearness(squared: np.ndarray, area: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """(..., K) in [0, 1]: exp(-d^2 / (2 area (2 sigma)^2)) of squared distances (..., K) on objects of area (...), px^2."""
+    spread = 2 * (2 * np.array(skeleton.sigmas)) ** 2  # (K,)
+    return np.exp(-squared / (spread * (area[..., None] + np.spacing(1))))
+
+
 def oks_per_joint(pred_xy: np.ndarray, truth: Truth) -> np.ndarray:
-    """(N, K) in [0, 1]: exp(-d^2 / (2 area (2 sigma)^2)) of each labelled joint, NaN elsewhere.
+    """(N, K) in [0, 1]: `nearness` of each labelled joint, NaN elsewhere.
 
     pred_xy: (N, K, 2) photo pixels; NaN means "not found" and gives 0.
     """
-    spread = 2 * (2 * np.array(truth.skeleton.sigmas)) ** 2  # (K,)
-    return np.exp(-(distances(pred_xy, truth) ** 2) / (spread * (truth.area[:, None] + np.spacing(1))))
+    return nearness(distances(pred_xy, truth) ** 2, truth.area, truth.skeleton)
 
 
 def oks(pred_xy: np.ndarray, truth: Truth) -> np.ndarray:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from featherpose.metrics.oks import average_recall
+from featherpose.metrics.oks import average_recall, nearness
 from featherpose.metrics.truth import mean
 from featherpose.skeletons import Skeleton
 
@@ -68,8 +68,7 @@ def similarity(track: Track) -> np.ndarray:
     """(T, P): OKS of the tracked pose with every person; NaN for persons without a labelled joint in that frame."""
     labelled = (track.visibility > 0) & np.isfinite(track.truth_xy).all(axis=3)
     away = ((track.xy[:, None] - track.truth_xy) ** 2).sum(axis=3)  # (T, P, K)
-    spread = 2 * (2 * np.array(track.skeleton.sigmas)) ** 2 * (track.area[..., None] + np.spacing(1))
-    near = np.where(np.isfinite(away), np.exp(-np.nan_to_num(away) / spread), 0.0)
+    near = nearness(np.where(np.isfinite(away), away, np.inf), track.area, track.skeleton)
     return mean(np.where(labelled, near, np.nan), axis=2)
 
 
@@ -194,15 +193,15 @@ def jitter(xy: np.ndarray, times: np.ndarray, size: float, counts: np.ndarray | 
 
 LARGEST_LAG = 0.3
 """Seconds; shifts are tried up to it, and as far ahead as a third of it."""
+MOVING = 0.25
+"""Body sizes a second above which a joint moves: a slower one tells no lag."""
 
 
-def lag(
-    xy: np.ndarray, truth_xy: np.ndarray, times: np.ndarray, size: np.ndarray, *, slowest: float = 0.25
-) -> dict[str, float]:
+def lag(xy: np.ndarray, truth_xy: np.ndarray, times: np.ndarray, size: np.ndarray) -> dict[str, float]:
     """By how many seconds the track runs behind the truth, and how far off it is on joints that move.
 
-    xy, truth_xy: (T, K, 2) pixels, NaN where there is nothing. size: (T,) px, of the body. Only joints faster than
-    `slowest` body sizes a second count. The lag is the shift s that makes the mean of |xy(t) - truth(t - s) - bias|
+    xy, truth_xy: (T, K, 2) pixels, NaN where there is nothing. size: (T,) px, of the body. Only joints that are MOVING
+    count. The lag is the shift s that makes the mean of |xy(t) - truth(t - s) - bias|
     smallest, each joint's constant bias taken out and errors above a fifth of the body cut off there. error is that mean
     at shift 0, in body sizes.
     """
@@ -210,7 +209,7 @@ def lag(
     limits = [shifted(truth_xy, times, shift) for shift in (-LARGEST_LAG / 3, LARGEST_LAG)]
     # the same frames for every shift, or the ends of a clip would decide
     with np.errstate(invalid="ignore"):
-        counts = (speed > slowest) & np.isfinite(xy + limits[0] + limits[1]).all(axis=2)
+        counts = (speed > MOVING) & np.isfinite(xy + limits[0] + limits[1]).all(axis=2)
     if not counts.any():
         return {"seconds": float("nan"), "error": float("nan")}
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 PADDINGS = ("tf", "symmetric")
 """How a strided convolution pads. tf: TensorFlow's SAME, more on the right and bottom. symmetric: equal on both sides."""
@@ -182,12 +181,20 @@ def set_folded(unit: ConvNorm, weight: Tensor, bias: Tensor) -> None:
     unit.norm.bias.copy_(bias)
 
 
+@torch.no_grad()
 def fold_batch_norms(network: nn.Module) -> None:
     """Takes the batch norms out of a network in eval mode, into its convolutions: the same function by fewer
     passes over the features, and not to be trained or saved any more."""
     for unit in network.modules():
-        if isinstance(unit, ConvNorm):
-            unit.conv, unit.norm = fuse_conv_bn_eval(unit.conv, unit.norm), nn.Identity()
+        if not isinstance(unit, ConvNorm) or not isinstance(unit.norm, nn.BatchNorm2d):
+            continue
+        norm = unit.norm
+        gain = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+        bias = 0 if unit.conv.bias is None else unit.conv.bias.double()
+        shift = norm.bias.double() + gain * (bias - norm.running_mean.double())
+        unit.conv.weight.copy_(unit.conv.weight.double() * gain[:, None, None, None])
+        unit.conv.bias = nn.Parameter(shift.to(unit.conv.weight.dtype))
+        unit.norm = nn.Identity()
 
 
 def has_folded_norms(network: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""Whole published systems: one file each, with its network, codec, losses and presets."""
+"""Whole networks of published systems: one file each, with how they are built and their presets. `files.py` keeps them."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,12 @@ from featherpose.codecs import CODECS, build_codec
 from featherpose.data.augment import Augmentation
 from featherpose.evaluate import PROTOCOLS
 from featherpose.runtime.bundled import bundled_weights
-from featherpose.skeletons import Skeleton, did_you_mean, load_skeleton
+from featherpose.skeletons import SKELETONS, Skeleton, did_you_mean, load_skeleton
 from featherpose.toml import TOMLDecodeError, loads
 from featherpose.train.fill import convert, fill, is_number, require
+
+if TYPE_CHECKING:
+    from torch import nn
 
 OPTIMIZERS = ("adamw", "muon")
 LOSS_OPTIONS = ("form", "k", "swap", "joint_weights", "automatic")
@@ -148,7 +151,7 @@ class TrainRules:
     """Backbone features up to this stride (4, 8, 16 or 32) keep their initial weights; 0 trains everything."""
     norms: str = "live"
     """Batch norms use the statistics of each batch (live), or their running ones, folded into the convolutions: a fifth
-    faster on a CPU, for runs that start from a trained model."""
+    faster on a CPU, for runs that start from a trained model of the same network."""
     amp: str = "bf16"
     """Autocast type: bf16, or off."""
     workers: int = 1
@@ -283,6 +286,11 @@ class Recipe:
                 "losses.oks trains the offsets that decoding reads, but model.codec.refine = 'dark' reads none; "
                 "leave one of the two out"
             )
+        if self.model.codec.get("refine") == "dark" and not self.model.codec.get("subcell"):
+            raise ValueError(
+                "model.codec.refine = 'dark' reads joints off the heatmap, but with model.codec.subcell = false curves stand "
+                "on their cells: joints would be up to half a cell off; set subcell = true, or leave refine out"
+            )
         if self.losses.get("bone") and not skeleton.bones:
             raise ValueError(f"losses.bone needs bones, but skeleton '{skeleton.name}' has none; leave the loss out")
 
@@ -309,8 +317,17 @@ class Recipe:
         return facts
 
     def fingerprint(self) -> str:
-        """Short hash of everything that changes the result; where it runs (threads, workers, device) does not count."""
+        """Short hash of everything that changes the result; where it runs (threads, workers, device) does not count.
+
+        Of a skeleton file counts what it says, of a bundled model which it is: not where they lie.
+        """
         facts = self.to_dict()
+        for key in ("init", "teacher"):
+            path = Path(facts["model"][key])
+            if facts["model"][key] and path == bundled_weights(path.stem):
+                facts["model"][key] = path.stem
+        if self.model.skeleton not in SKELETONS:
+            facts["model"]["skeleton"] = load_skeleton(self.model.skeleton).to_dict()
         for key in ("workers", "processes", "keep_photos", "device", "threads"):
             facts["train"].pop(key)
         facts.pop("validation")
@@ -378,6 +395,38 @@ def _check_network(recipe: Recipe) -> None:
                 f"the network's map '{name}' has the shape {tuple(map_.shape[1:])}, the codec's {targets[name].shape}; "
                 "check model.codec.stride"
             )
+    if recipe.train.norms == "folded" and not recipe.model.prune:
+        _check_statistics(network, Path(recipe.model.init))
+
+
+def _check_statistics(network: nn.Module, init: Path) -> None:
+    """ValueError unless the model to start from has statistics for all norms that would keep them for ever.
+
+    Context blocks may be new: they begin as nothing, by layers that keep the variance. A file that is not there is told of
+    when the run starts.
+    """
+    import torch
+
+    from featherpose.models.layers import ConvNorm
+    from featherpose.models.necks import Context
+    from featherpose.systems import build_network
+    from featherpose.systems.files import spec_of
+
+    if not init.is_file():
+        return
+    spec = spec_of(init) if init.suffix.lower() == ".safetensors" else None
+    wanted, way_out = "train.norms = 'folded' needs a trained model's statistics for every norm", "use train.norms = 'live'"
+    if spec is None:
+        raise ValueError(f"{wanted}, but {init} is a classifier, without neck and heads; {way_out}")
+    with torch.device("meta"):
+        state = build_network(spec.network, len(spec.skeleton)).state_dict()
+    given = {name: value.shape for name, value in state.items()}
+    new = {unit for block in network.modules() if isinstance(block, Context) for unit in block.modules()}
+    units = [(name, unit) for name, unit in network.named_modules() if isinstance(unit, ConvNorm) and unit not in new]
+    missing = [name for name, unit in units if given.get(f"{name}.conv.weight") != unit.conv.weight.shape]
+    if missing:
+        some = f"{len(missing)} of {len(units)} ('{missing[0]}' first)"
+        raise ValueError(f"{wanted}, but {init} has none for {some}; {way_out}")
 
 
 def _apply(facts: dict, override: str) -> None:

@@ -25,7 +25,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 
 def is_matrix(parameter: nn.Parameter) -> bool:
-    """Whether a weight is a dense 1x1 convolution's (or a matrix), which Muon is for; depthwise ones are not."""
+    """Whether a weight is a 1x1 convolution's (out, in / groups, 1, 1) with several of both, which Muon is for."""
     return parameter.ndim == 4 and parameter.shape[2:] == (1, 1) and min(parameter.shape[:2]) > 1
 
 

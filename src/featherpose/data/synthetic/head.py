@@ -62,7 +62,7 @@ def head_meshes(shape: BodyShape, look: Look, bones: Bones, face_size: float) ->
         colour = (1 - share) * colour + share * np.asarray(look.hair)
     meshes = [
         face_set(place(skin_of(skull)), colour, part=HEAD_PART, gloss=0.10),
-        *_features(look, place, frame, size),
+        *_features(look, place),
         *_ears(look, place),
     ]
     if look.hair_style != "bald":
@@ -86,7 +86,7 @@ def _front(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return shift + deep * np.sqrt(np.clip(1 - (x / wide) ** 2, 0.05, 1))
 
 
-def _features(look: Look, place, frame: np.ndarray, size: float) -> list[Mesh]:
+def _features(look: Look, place) -> list[Mesh]:
     skin, hair = np.asarray(look.skin), np.asarray(look.hair)
     meshes = []
     y, wide, shift, deep = NOSE.T
@@ -144,13 +144,12 @@ def _features(look: Look, place, frame: np.ndarray, size: float) -> list[Mesh]:
     return meshes
 
 
-def ball(centre: np.ndarray, radii: tuple[float, float, float], rings: int = 7, around: int = 10) -> np.ndarray:
-    """(F, 4, 3) faces of an upright ellipsoid."""
-    angle = np.linspace(0.02, np.pi - 0.02, rings)
+def ball(centre: np.ndarray, radii: tuple[float, float, float]) -> np.ndarray:
+    """(60, 4, 3) faces of an upright ellipsoid."""
+    angle = np.linspace(0.02, np.pi - 0.02, 7)
     centres = np.asarray(centre) + np.stack([0 * angle, radii[1] * np.cos(angle), 0 * angle], axis=1)
-    points = ring_points(
-        centres, np.broadcast_to(np.eye(3), (rings, 3, 3)), radii[0] * np.sin(angle), radii[2] * np.sin(angle), around
-    )
+    frame = np.broadcast_to(np.eye(3), (7, 3, 3))
+    points = ring_points(centres, frame, radii[0] * np.sin(angle), radii[2] * np.sin(angle), 10)
     return skin_of(points).reshape(-1, 4, 3)
 
 

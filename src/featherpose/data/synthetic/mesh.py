@@ -87,10 +87,10 @@ def skin_of(rings: np.ndarray, *, closed: bool = True) -> np.ndarray:
     return faces
 
 
-def rounded(table: np.ndarray, samples: int = 96) -> np.ndarray:
-    """(samples, columns): a table whose first column ascends, its rows joined by a rounded (monotone cubic) curve."""
+def rounded(table: np.ndarray) -> np.ndarray:
+    """(96, columns): a table whose first column ascends, its rows joined by a rounded (monotone cubic) curve."""
     x, y = table[:, 0], table[:, 1:]
-    at = np.linspace(x[0], x[-1], samples)
+    at = np.linspace(x[0], x[-1], 96)
     step = np.diff(x)[:, None]
     slope = np.diff(y, axis=0) / step
     # Fritsch-Carlson: the harmonic mean of the neighbouring slopes, zero where they disagree, never overshoots.
@@ -133,12 +133,12 @@ def disc(centre: np.ndarray, right: np.ndarray, up: np.ndarray) -> np.ndarray:
     return corner[..., [[0, 1, 2, 3], [0, 3, 4, 7], [4, 5, 6, 7]], :]
 
 
-def box(low: np.ndarray, high: np.ndarray, *, face_size: float = 0.25) -> np.ndarray:
-    """(F, 4, 3): the six sides of an upright box cut into faces of about `face_size` metres."""
+def box(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """(F, 4, 3): the six sides of an upright box cut into faces of about a quarter of a metre."""
     faces = []
     low, high = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
     for axis, (u, v) in ((0, (1, 2)), (1, (2, 0)), (2, (0, 1))):
-        nu, nv = (max(1, int(np.ceil((high[k] - low[k]) / face_size))) for k in (u, v))
+        nu, nv = (max(1, int(np.ceil((high[k] - low[k]) / 0.25))) for k in (u, v))
         gu, gv = np.linspace(low[u], high[u], nu + 1), np.linspace(low[v], high[v], nv + 1)
         grid = np.empty((nv + 1, nu + 1, 3))
         grid[..., u], grid[..., v] = gu[None, :], gv[:, None]

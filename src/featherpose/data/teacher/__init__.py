@@ -29,7 +29,6 @@ columns and one of rows per joint (RTMPose); pose: whatever `featherpose predict
 GRAPH_SUFFIXES = (".onnx", ".xml", ".tflite")
 MOVENET_SHAPES = ((1, 1, 17, 3), (1, 6, 56))
 """What MoveNet's TFLite files give, SinglePose and MultiPose; load_model says what is wrong with the second."""
-POSE_SUFFIXES = (".onnx", ".tflite", ".safetensors")
 
 
 class Teacher(Protocol):

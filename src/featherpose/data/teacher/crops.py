@@ -22,11 +22,10 @@ def person_map(
     box_xyxy: np.ndarray,
     input_size: tuple[int, int],
     *,
-    margin: float = MARGIN,
     degrees: float = 0.0,
     xy: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(2, 3) map from photo to input pixels that shows a person's box, widened to the input's shape, times `margin`.
+    """(2, 3) map from photo to input pixels that shows a person's box, widened to the input's shape, times MARGIN.
 
     degrees: the photo is turned by so much first, clockwise, about the box's middle. xy: (K, 2) labelled joints, NaN
     where there is none; a turned box is the one around the turned joints and what the box had beyond them.
@@ -43,7 +42,7 @@ def person_map(
         low, high = turned[:2] - beyond, turned[2:] + beyond
     width, height = np.maximum(high - low, 1.0)
     middle = (low + high) / 2
-    scale = min(input_size[0] / width, input_size[1] / height) / margin
+    scale = min(input_size[0] / width, input_size[1] / height) / MARGIN
     return compose(
         turn, translation(-middle[0], -middle[1]), scaling(scale), translation(input_size[0] / 2, input_size[1] / 2)
     )
