@@ -18,8 +18,9 @@ HIPS = ("left_hip", "right_hip")
 TORSO_MARGIN, BODY_MARGIN = 1.9, 1.2
 """Half of the crop in largest distances from the middle of the hips to the torso's and to all joints (official)."""
 OTHER_MARGIN = 2.0
-"""The same from the middle of the joints of a skeleton without a torso, which may be a small part of the body: by three networks
-of 3 and 5 joints (AR in frame + crop at 1.2 .058, .228, .332; at 1.6 .088, .320, .354; 2.0 .104, .343, .344; 2.5 .113, .357, .339)."""
+"""The same from the middle of the joints of a skeleton without a torso, which may be a small part of the body. By three small
+networks of 3 and 5 joints: AR in frame + crop at 1.2 .058, .228, .332; 1.6 .088, .320, .354; 2.0 .104, .343, .344; 2.5 .113,
+.357, .339."""
 SMALLEST_HALF = 4.0
 """Pixels; joints that fall onto one point make no crop. A guess: nobody is recognised in 8 pixels."""
 
