@@ -97,6 +97,26 @@ def test_scale_writes_histograms_and_tells_the_keys(data, tmp_path, capsys, targ
     assert (tmp_path / "o/scale-train.png").is_file()
 
 
+def test_scale_compares_the_joints_that_both_sets_have(data, tmp_path, capsys):
+    """The scene has two of the three joints, and another: boxes around the two are compared, in both sets."""
+    pytest.importorskip("matplotlib")
+    scene = tmp_path / "scene"
+    write_split(scene, "train", 20, joints=("head", "leftHand", "tail"))
+    arguments = ["data", "scale", str(data), "--split", "train", "--out", str(tmp_path / "o"), "--target"]
+    assert run([*arguments, str(scene)]) == 0
+    said = capsys.readouterr().out
+    assert "boxes around those of both are compared: head, left_hand" in said and "whose skeleton has these joints" in said
+    report = json.loads((tmp_path / "o/scale-train.json").read_text())
+    assert report["joints"] == ["head", "left_hand"]
+    two = [np.ptp(s.xy[0, :2], axis=0).prod() * (160 / 64) ** 2 for s in read_dataset(scene)]
+    assert report["median"]["target"] == pytest.approx(np.median(two), abs=0.1)
+    assert run([*arguments, str(data), "--target-split", "val"]) == 0
+    assert "joints" not in json.loads((tmp_path / "o/scale-train.json").read_text())
+    write_split(tmp_path / "far", "train", 4, joints=("head", "tail", "fin"))
+    assert run([*arguments, str(tmp_path / "far")]) == 1
+    assert "share fewer than two joints (head)" in capsys.readouterr().err
+
+
 def test_augment_draws_what_training_sees(data, tmp_path):
     (tmp_path / "r.toml").write_text("[augment]\nflip = 0.0\n")
     arguments = ["--recipe", str(tmp_path / "r.toml"), "--set", "drop_joints=1", "--set", "paste_parts=1", "--count", "4"]
@@ -127,6 +147,32 @@ def test_background_is_cut_where_nobody_is(tmp_path, capsys):
     assert json.loads((out / "person_keypoints_val.json").read_text())["categories"][0]["keypoints"] == list(JOINTS)
     assert run(arguments) == 1 and "not empty" in capsys.readouterr().err
     assert run([*arguments, "--overwrite"]) == 0 and sample.photo.read_bytes() == first, "the same seed, the same parts"
+
+
+def test_background_never_replaces_labels_of_people(tmp_path, capsys):
+    """Its own input, which lists photos elsewhere; other hand-made labels; and background that it is made from."""
+    labels = write_split(tmp_path / "data", "val", 2, size=256)
+    facts = json.loads(labels.read_text())
+    for image in facts["images"]:
+        image["file_name"] = f"../photos/{image['file_name']}"
+    for annotation in facts["annotations"]:
+        annotation.update(bbox=[0, 30, 60, 60], keypoints=[20, 40, 2] * 3)
+    labels.write_text(json.dumps(facts))
+    (tmp_path / "data/val").rename(tmp_path / "photos")
+    before = labels.read_bytes()
+    assert run(["data", "background", str(tmp_path / "data"), "--out", str(tmp_path / "data"), "--overwrite"]) == 1
+    assert "the new split is made from this label file" in capsys.readouterr().err
+    other = tmp_path / "other/person_keypoints_val.json"
+    other.parent.mkdir()
+    other.write_bytes(before)
+    assert run(["data", "background", str(labels), "--out", str(other.parent), "--overwrite"]) == 1
+    assert "was not written here" in capsys.readouterr().err
+    assert labels.read_bytes() == before == other.read_bytes() and len(list(other.parent.iterdir())) == 1
+    nobody = tmp_path / "nobody"
+    assert run(["data", "background", str(labels), "--out", str(nobody)]) == 0
+    names = sorted(path.name for path in nobody.rglob("*"))
+    assert run(["data", "background", str(nobody), "--out", str(nobody), "--overwrite"]) == 1
+    assert sorted(path.name for path in nobody.rglob("*")) == names
 
 
 def test_a_photo_that_is_not_the_labelled_one_is_counted_and_not_cut(tmp_path, capsys):
@@ -180,3 +226,28 @@ def test_a_split_without_people_has_no_groups_and_no_areas(data, tmp_path, capsy
     assert json.loads((tmp_path / "o/balance-val.json").read_text())["without_group"] == 6
     assert run(["data", "scale", str(data), "--split", "val", "--target", "1000,2000", "--out", str(tmp_path / "p")]) == 1
     assert "no joint-box areas to change" in capsys.readouterr().err and len(JOINTS) == 3
+
+
+# --- pictures that exports are compared and quantised on ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_unreadable_photos_are_left_out_of_an_export_and_counted(data, capsys, labelled):
+    from featherpose.cli.export import _photos_left_out_told
+    from featherpose.export.pictures import LeftOut, crops
+    from featherpose.spec import ModelSpec
+
+    spec = ModelSpec(name="m", skeleton=DOTS, input_size=(64, 64), codec={"name": "movenet"})
+    place = data if labelled else data / "train"
+    for number in (2, 5):
+        (data / f"train/{number}.png").write_bytes(b"no picture")
+    with pytest.warns(LeftOut, match="2 of 20 photos cannot be read and were left out; the first: .*2.png"):
+        assert crops(place, spec, 100).shape == (18, 64, 64, 3)
+    with _photos_left_out_told():
+        crops(place, spec, 100)
+    told = capsys.readouterr().err
+    assert told.startswith("warning: ") and "2 of 20 photos" in told and told.count("\n") == 1
+    for photo in (data / "train").iterdir():
+        photo.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="none of the 20 photos can be read; the first: "):
+        crops(place, spec, 100)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from featherpose import Pose, Skeleton
-from featherpose.runtime.draw import SIDE_COLOURS, draw_box, draw_pose, sheet
+from featherpose.runtime.draw import SIDE_COLOURS, draw_box, draw_pose, plain_text, sheet, write_text
 
 ARM = Skeleton("arm", ("neck", "left_hand", "right_hand"), bones=(("neck", "left_hand"), ("neck", "right_hand")))
 GREY = np.full((200, 300, 3), 90, np.uint8)
@@ -73,6 +73,16 @@ def test_a_sheet_holds_every_picture_in_its_tile():
 def test_a_sheet_pads_pictures_that_are_not_square():
     picture = sheet([np.full((50, 100, 3), 200, np.uint8)], tile=80)
     assert tuple(picture[44, 44]) == (200, 200, 200) and tuple(picture[8, 44]) == (0, 0, 0)
+
+
+def test_captions_are_written_in_letters_that_the_font_has():
+    """Löwe as one letter, as macOS writes it in two, and a letter that no font here has."""
+    assert plain_text("Löwe.jpg") == plain_text("Lo\u0308we.jpg") == "Lowe.jpg" and plain_text("a\nß") == "a\n?"
+    np.testing.assert_array_equal(sheet([GREY], ["Löwe"]), sheet([GREY], ["Lowe"]))
+    pictures = [GREY.copy(), GREY.copy()]
+    for picture, text in zip(pictures, ("Löwe", "Lowe"), strict=True):
+        write_text(picture, text, (10, 100))
+    np.testing.assert_array_equal(*pictures)
 
 
 def test_a_sheet_needs_pictures_and_as_many_captions():

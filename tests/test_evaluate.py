@@ -11,12 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from featherpose.cli import run
 from featherpose.cli.evaluate import unique_names
 from featherpose.data.sample import Sample
 from featherpose.evaluate import PROTOCOLS, evaluate
-from featherpose.evaluate_report import evenly_of, presence_line, targets_sheet, worst_of
+from featherpose.evaluate_report import (
+    comparison_table,
+    evenly_of,
+    left_out_lines,
+    presence_line,
+    targets_sheet,
+    worst_of,
+)
 from featherpose.geometry import crop_map, transform
 from featherpose.metrics.oks import OKS_THRESHOLDS
 from featherpose.pose import Pose
@@ -137,6 +145,29 @@ def test_a_point_gives_errors_no_size_and_is_left_out():
     point = replace(sample(7, xy=one), box_xyxy=np.tile(XY[0], 2)[None].astype(np.float32))
     found = measure([*SAMPLES, point], lambda s: s.xy[0])
     assert found.targetless == 1 and found.counts["targets"] == len(SAMPLES) and found.figures["AR"] == 1
+
+
+def test_what_a_teacher_labelled_is_no_truth():
+    """The teacher is wrong about one joint of the first photo and has labelled all of the second."""
+    taught = [sample(0), sample(1), sample(2)]
+    weights = np.ones((1, 5), np.float32)
+    weights[0, 0] = 0.7
+    wrong = taught[0].xy.copy()
+    wrong[0, 0] += 60
+    taught[0] = replace(taught[0], xy=wrong, weight=weights)
+    taught[1] = replace(taught[1], weight=np.full((1, 5), 0.9, np.float32))
+    found = measure(taught, lambda s: s.xy[0] - np.where(np.arange(5)[:, None] == 0, 60 * (s.sample_id == 0), 0))
+    assert found.guessed == 6 and found.to_dict()["guessed"] == 6
+    assert found.counts == {"photos": 2, "targets": 2, "joints": 9, "torsos": 2} and found.targetless == 1
+    assert found.figures["AR"] == 1 and found.figures["error_at_160"] == 0
+    with pytest.raises(ValueError, match="5 joints that a teacher labelled do not count, name the labels of people"):
+        measure(taught[1:2], lambda s: s.xy[0])
+
+
+def test_only_the_people_looked_for_count_among_those_a_teacher_labelled():
+    both = replace(sample(0, others=[(300, 0)]), weight=np.array([[1] * 5, [0.5] * 5], np.float32))
+    assert measure([both], lambda s: s.xy[0]).guessed == 0
+    assert measure([both], lambda s: s.xy[0], people="all").guessed == 5
 
 
 def test_areas_of_the_set_are_used_when_asked_for():
@@ -436,6 +467,45 @@ def test_the_command_compares_models_and_writes_results(folder, capsys):
     worst, shown = (Image.open(f"out/exact.crop.{kind}.png").size for kind in ("worst", "shown"))
     assert 400 < worst[0] < shown[0]
     assert not [path for path in Path("out").iterdir() if path.name.startswith(".")]
+
+
+def test_the_command_tells_what_a_teacher_labelled(folder, capsys):
+    labels = Path("data/person_keypoints_val.json")
+    facts = json.loads(labels.read_text())
+    facts["annotations"][0] |= {"keypoint_source": "tthhh", "keypoint_score": [0.6, 0.5, 1, 1, 1]}
+    labels.write_text(json.dumps(facts))
+    assert run(["evaluate", "exact.truth", "shifted.truth", "--data", "data"]) == 0
+    printed = capsys.readouterr()
+    assert "data/val: 3 photos, 3 people, 13 joints" in printed.out
+    assert printed.err.count("2 joints that a teacher labelled were left out: only people's labels are truth") == 1
+
+
+def test_models_measured_on_different_joints_say_on_which(capsys):
+    """One model knows the nose alone, which one of two photos labels."""
+    nose = Skeleton("nose", ("nose", "left_ear"))
+    xy = XY.copy()
+    xy[0] = np.nan
+    samples = [sample(0), sample(1, xy=xy)]
+    one = ("one", measure(samples, lambda s: np.nan_to_num(s.xy[0])))
+    other = ("other", measure(samples, lambda s: np.nan_to_num(s.xy[0, :2]), skeleton=nose))
+    console = Console(width=200)
+    console.print(comparison_table([one, other], "title"))
+    heading, *rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert heading[:5] == ["model", "protocol", "photos", "people", "joints"]
+    assert rows[0][:5] == ["one", "crop", "2", "2", "9"] and rows[1][:5] == ["other", "crop", "1", "1", "1"]
+    console.print(comparison_table([one, one], "title"))
+    assert "people" not in capsys.readouterr().out
+    assert left_out_lines([one, other], "targetless", "photos were left out") == ["other: 1 photos were left out"]
+    assert left_out_lines([other, other], "targetless", "photos were left out") == ["1 photos were left out"]
+
+
+def test_the_command_names_the_label_file_where_nobody_has_two_splits(folder, capsys):
+    write_empty(Path("empty"))
+    Path("empty/person_keypoints_val.json").write_bytes(Path("empty/person_keypoints_train.json").read_bytes())
+    assert run(["evaluate", "exact.truth", "--data", "data", "--nobody", "empty"]) == 1
+    file = Path("empty/person_keypoints_train.json")
+    assert f"has train, val; name a label file, as in --nobody {file}" in capsys.readouterr().err
+    assert run(["evaluate", "exact.truth", "--data", "data", "--nobody", str(file)]) == 0
 
 
 def write_empty(folder: Path, *, annotations=()) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -29,7 +30,7 @@ from featherpose.data.synthetic import (
     random_figure,
 )
 from featherpose.data.synthetic.body import LIMITS, bones_of
-from featherpose.data.synthetic.dataset import write_dataset
+from featherpose.data.synthetic.dataset import seed_of, write_dataset
 from featherpose.data.synthetic.figure import body_of
 from featherpose.data.synthetic.mesh import disc, face_set
 from featherpose.data.synthetic.poses import random_pose
@@ -276,6 +277,33 @@ def test_a_folder_with_something_in_it_is_only_replaced_when_told(tmp_path):
     (tmp_path / "train" / "holiday.jpg").write_bytes(b"")
     with pytest.raises(FileExistsError, match=r"holiday\.jpg"):
         write_dataset(tmp_path, **arguments, overwrite=True)
+
+
+def test_labels_that_were_not_drawn_here_are_never_replaced(tmp_path):
+    """A label file of other photos, which lie elsewhere; and one that lists ours, but was written by another program."""
+    labels = tmp_path / "person_keypoints_train.json"
+    arguments = {"count": 1, "size_wh": (64, 64), "overwrite": True}
+    mine = {"info": {"description": "featherpose"}, "images": [{"file_name": "../photos/1.jpg"}]}
+    for facts in (mine, {"images": [{"file_name": "synthetic-1.jpg"}]}, [1], {"info": None, "images": [{"file_name": 1}]}):
+        labels.write_text(json.dumps(facts))
+        before = labels.read_bytes()
+        with pytest.raises(FileExistsError, match=r"person_keypoints_train\.json: was not written here .* move it away"):
+            write_dataset(tmp_path, **arguments)
+        assert labels.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == [labels.name]
+
+
+def test_splits_do_not_share_photos(tmp_path):
+    """Train keeps the seed 0; another split has its own seed, and none is drawn with that of a split beside it."""
+    arguments = {"count": 2, "size_wh": (64, 64)}
+    write_dataset(tmp_path / "set", **arguments)
+    write_dataset(tmp_path / "set", **arguments, split="val")
+    names = {split: {path.name for path in (tmp_path / "set" / split).iterdir()} for split in ("train", "val")}
+    assert not names["train"] & names["val"] and seed_of("train") == 0 and seed_of("val") != seed_of("test")
+    write_dataset(tmp_path / "again", **arguments, seed=0)
+    assert {path.name for path in (tmp_path / "again/train").iterdir()} == names["train"]
+    with pytest.raises(ValueError, match="seed 0 draws photos of split 'train' again; choose another --seed"):
+        write_dataset(tmp_path / "set", **arguments, split="test", seed=0)
+    assert not (tmp_path / "set/test").exists() and not list((tmp_path / "set").glob(".*"))
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):

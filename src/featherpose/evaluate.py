@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from featherpose.data.sample import Sample, has_nobody, to_skeleton
+from featherpose.data.sample import UNLABELLED, Sample, has_nobody, to_skeleton
 from featherpose.evaluation import CROP_MARGIN, Evaluation, score_poses, truth_of
 from featherpose.geometry import square_around
 from featherpose.metrics.oks import AREA_FACTOR
@@ -71,6 +71,7 @@ def evaluate(
     area_factor: OKS area in areas of the labelled box; None takes the samples' own areas (masks).
     read: gives a sample's photo, (H, W, 3) uint8 RGB; the file is read unless given. progress: called (done, of all).
 
+    Joints that a teacher labelled count as unlabelled (`without_guesses`); the result tells how many.
     Photos without people (data.sample.has_nobody) are looked at too: how often the pose score calls somebody there.
     Other samples without a labelled target and photos that cannot be read are left out; the result tells of them.
     Raises ValueError for unknown protocols, when no joint is shared, or nothing is left to measure.
@@ -81,11 +82,14 @@ def evaluate(
     if not samples:
         raise ValueError("there are no samples to evaluate on")
     skeleton = predictor.spec.skeleton
+    guessed = sum(_guessed(sample, skeleton, people) for sample in samples)
+    samples = [without_guesses(sample) for sample in samples]
     found = [_cases(sample, skeleton, people) for sample in samples]
     cases = [case for of_sample in found for case in of_sample]
     if not cases:
         raise ValueError(
             f"none of the {len(samples)} samples has a target with a joint of the model's skeleton '{skeleton.name}'"
+            + f"; {guessed} joints that a teacher labelled do not count, name the labels of people" * (guessed > 0)
         )
     nobody = [sample for sample in samples if has_nobody(sample)]
     read = _read if read is None else read
@@ -129,10 +133,30 @@ def evaluate(
         people=people,
         area_factor=area_factor,
         targetless=sum(not of_sample for of_sample in found) - len(nobody),
+        guessed=guessed,
         unreadable=tuple(dict.fromkeys(unreadable)),
         pose_threshold=predictor.spec.pose_threshold,
         nobody_scores=nobody_scores,
     )
+
+
+def without_guesses(sample: Sample) -> Sample:
+    """The same sample with the joints that a teacher labelled (weight below 1) as unlabelled: an opinion is no truth."""
+    if sample.weight is None:
+        return sample
+    guess = sample.weight < 1
+    xy = np.where(guess[..., None], np.float32(np.nan), sample.xy)
+    visibility = np.where(guess & (sample.visibility > 0), UNLABELLED, sample.visibility).astype(np.int8)
+    return replace(sample, xy=xy, visibility=visibility)
+
+
+def _guessed(sample: Sample, skeleton: Skeleton, people: str) -> int:
+    """How many joints of the people to look for a teacher labelled, of those in the skeleton."""
+    if sample.weight is None:
+        return 0
+    sample = to_skeleton(sample, skeleton)
+    guess = (sample.weight < 1) & (sample.visibility > 0)
+    return int((guess if people == "all" else guess[[sample.target] if sample.target >= 0 else []]).sum())
 
 
 def check_people(people: str, protocol: str) -> None:

@@ -36,6 +36,8 @@ PART_FIGURES = {
     "oks": "OKS", "AR": "AR", "px5_at_160": "5 px", "torso_0.05": "torso .05", "torso_0.1": ".1", "torso_0.2": ".2",
     "box_0.05": "box .05", "box_0.1": ".1", "box_0.2": ".2", "head_0.5": "PCKh", "error_at_160": "error px",
 }  # fmt: skip
+COUNTS = {"photos": "photos", "people": "targets", "joints": "joints"}
+"""Heading -> its count of an evaluation: what a row was measured on."""
 TILE = 224
 """Side of one picture of the sheet, pixels."""
 SHEET_COLUMNS = 8
@@ -46,16 +48,38 @@ SHEET_COLUMNS = 8
 
 
 def comparison_table(rows: Sequence[tuple[str, Evaluation]], title: str) -> Table:
-    """A row for each (model, evaluation). Error px are of a crop of 160: the median, then the mean."""
+    """A row for each (model, evaluation). Error px are of a crop of 160: the median, then the mean.
+
+    Rows that were measured on different people or joints say on how many.
+    """
     table = Table(title=escape(title), title_justify="left", box=None, header_style="bold", pad_edge=False)
     table.add_column("model", overflow="fold")
     table.add_column("protocol", no_wrap=True)
     shown = [name for name in MAIN_FIGURES if any(evaluation.figures[name] is not None for _, evaluation in rows)]
-    for name in shown:
-        table.add_column(MAIN_FIGURES[name], justify="right", no_wrap=True)
+    counted = () if same_counts(rows) else COUNTS
+    for heading in (*counted, *(MAIN_FIGURES[name] for name in shown)):
+        table.add_column(heading, justify="right", no_wrap=True)
     for model, evaluation in rows:
-        table.add_row(escape(model), evaluation.protocol, *(_text(name, evaluation.figures[name]) for name in shown))
+        counts = [str(evaluation.counts[COUNTS[heading]]) for heading in counted]
+        figures = [_text(name, evaluation.figures[name]) for name in shown]
+        table.add_row(escape(model), evaluation.protocol, *counts, *figures)
     return table
+
+
+def same_counts(rows: Sequence[tuple[str, Evaluation]]) -> bool:
+    """Whether all rows were measured on as many photos, people and joints."""
+    return all(evaluation.counts[key] == rows[0][1].counts[key] for _, evaluation in rows for key in COUNTS.values())
+
+
+def left_out_lines(rows: Sequence[tuple[str, Evaluation]], field: str, what: str) -> list[str]:
+    """Sentences on how many of a thing were left out: one for each model, or one for all when it is as many for all.
+
+    field: "targetless" or "guessed". what: what it counts.
+    """
+    counts = {model: getattr(evaluation, field) for model, evaluation in rows}
+    if len(set(counts.values())) == 1:
+        counts = {"": next(iter(counts.values()))}
+    return [f"{model}{': ' if model else ''}{count} {what}" for model, count in counts.items() if count]
 
 
 def parts_table(evaluation: Evaluation, title: str) -> Table:

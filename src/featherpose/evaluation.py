@@ -63,10 +63,12 @@ class Evaluation:
     threshold from 0 to 1 with its misses and false_alarms; None where there is nobody, or no photo, to count."""
     targetless: int
     """Samples with people but without a target that has a labelled joint: nothing to hold a prediction against."""
+    guessed: int
+    """Joints of the people looked for that a teacher labelled, see evaluate.without_guesses: they count as unlabelled."""
     unreadable: tuple[str, ...]
     """One sentence for each photo that could not be read or is not the labels' photo."""
     samples: tuple[Sample, ...]
-    """The N samples of the arrays below, as read; a sample stands here once for each person looked for."""
+    """The N samples of the arrays below, without a teacher's joints; a sample stands here once for each person looked for."""
     truth: Truth
     """Their N labelled persons in the model's joints."""
     xy: np.ndarray
@@ -87,7 +89,7 @@ class Evaluation:
 
     def to_dict(self) -> dict:
         """All figures, rounded to six digits, for JSON; without the arrays per target."""
-        names = ("protocol", "people", "area_factor", "figures", "counts", "targetless", "unreadable")
+        names = ("protocol", "people", "area_factor", "figures", "counts", "targetless", "guessed", "unreadable")
         names += ("per_joint", "per_group", "reliability", "presence", "warning")
         return {name: _rounded(getattr(self, name)) for name in names}
 
@@ -122,6 +124,7 @@ def score_poses(
     people: str = "target",
     area_factor: float | None = oks.AREA_FACTOR,
     targetless: int = 0,
+    guessed: int = 0,
     unreadable: tuple[str, ...] = (),
     pose_threshold: float = 0.1,
     nobody_scores: Sequence[float] = (),
@@ -187,6 +190,7 @@ def score_poses(
         reliability=calibration.reliability(score[labelled], right[labelled]),
         presence=presence,
         targetless=targetless,
+        guessed=guessed,
         unreadable=unreadable,
         samples=tuple(samples),
         truth=truth,

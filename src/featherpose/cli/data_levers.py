@@ -67,9 +67,16 @@ def scale(
     wanted, scene = target_of_text(target), None
     if wanted is None:
         _, scene = _samples(Path(target), target_split, None)
-        wanted = target_of_areas(joint_box_areas(scene))
     tag, samples = _samples(path, split, None)
+    shared = None
+    if scene is not None:
+        samples, scene, shared = _on_shared_joints(samples, scene, path, target)
+        wanted = target_of_areas(joint_box_areas(scene))
     report = scale_report(samples, rules, wanted, seed=seed, scene=scene)
+    if shared is not None:
+        report["joints"] = shared
+        print(f"the sets have different joints; boxes around those of both are compared: {', '.join(shared)}")
+        print("joint_area is right for a recipe whose skeleton has these joints and no others")
     results_folder(out)
     median, common = report["median"], report["common_with_target"]
     print(f"joint-box area, {report['unit']}; median of the target {median['target']:,.0f}")
@@ -123,12 +130,13 @@ def background(
 
     from featherpose.cli.progress import rate_bar
     from featherpose.data.background import write_background
+    from featherpose.data.readers import find_labels
 
     tag, samples = _samples(path, split, None)
     with rate_bar("photos") as bar:
         track = partial(bar.track, description="cut")
         labels, count, unreadable = write_background(
-            samples, out, split=tag, seed=seed, overwrite=overwrite, track=track
+            samples, out, split=tag, seed=seed, overwrite=overwrite, source=find_labels(path, split=split), track=track
         )
     if unreadable:
         print(f"photos that cannot be read: {unreadable} (featherpose data check {path} names them)")
@@ -148,6 +156,29 @@ def _samples(path: Path, split: str | None, skeleton: str | None) -> tuple[str, 
     if problems:
         typer.echo(f"{len(problems)} labels cannot be true and were left out: featherpose data check {path}", err=True)
     return labels.stem.removeprefix("person_keypoints_"), samples
+
+
+def _on_shared_joints(samples: list, scene: list, path: Path, target: str) -> tuple[list, list, list[str] | None]:
+    """Both sets with the joints that both have, by name, and these; as they are, and None, when they have the same.
+
+    ValueError when they share fewer than two.
+    """
+    from featherpose.data.sample import to_skeleton
+    from featherpose.skeletons import Skeleton, joint_mapping
+
+    if not samples or not scene:
+        return samples, scene, None
+    ours, theirs = samples[0].skeleton, scene[0].skeleton
+    shared = [joint for joint, place in zip(ours.joints, joint_mapping(theirs, ours), strict=True) if place >= 0]
+    if len(shared) == len(ours) == len(theirs):
+        return samples, scene, None
+    if len(shared) < 2:
+        raise ValueError(
+            f"{path} and {target} share fewer than two joints ({', '.join(shared) or 'none'}), so areas of their joint boxes "
+            "do not compare; give --target as LOW,HIGH"
+        )
+    skeleton = Skeleton("shared", tuple(shared))
+    return [to_skeleton(s, skeleton) for s in samples], [to_skeleton(s, skeleton) for s in scene], shared
 
 
 def _rules(recipe: Path | None, overrides: list[str]):

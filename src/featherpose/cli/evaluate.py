@@ -43,8 +43,8 @@ def evaluate(
     """Measure models on labelled photos: AR and AP by OKS, PCK at several radii, pixel errors, per joint and group.
 
     Protocols: "crop" shows a square around the target, "frame" the whole photo, "frame + crop" what predict does;
-    figures of one do not compare with another's. Impossible labels and unreadable photos are left out and told; for
-    photos the exit code is then 1.
+    figures of one do not compare with another's. Impossible labels, joints that a teacher labelled and unreadable photos
+    are left out and told; for photos the exit code is then 1.
     """
     from rich.console import Console
 
@@ -55,8 +55,10 @@ def evaluate(
     from featherpose.evaluate_report import (
         comparison_table,
         evenly_of,
+        left_out_lines,
         parts_table,
         presence_line,
+        same_counts,
         worst_of,
         write_joints_csv,
         write_results,
@@ -116,7 +118,9 @@ def evaluate(
 
     stdout = Console(width=None if Console().is_terminal else 160)
     counts = rows[0][1].counts
-    title = f"{_data_name(labels)}: {counts['photos']} photos, {counts['targets']} people, {counts['joints']} joints"
+    title = _data_name(labels)
+    if same_counts(rows):
+        title += f": {counts['photos']} photos, {counts['targets']} people, {counts['joints']} joints"
     title += "" if read is None else f", camera: {read.name} at {read.strength:g}"
     stdout.print(comparison_table(rows, title), highlight=False)
     if len(rows) == 1:
@@ -132,8 +136,10 @@ def evaluate(
             stderr.print("AP needs an OKS library: pip install 'featherpose[train]'", markup=False, soft_wrap=True)
     if problems:
         stderr.print(f"{len(problems)} labels cannot be true and were left out: featherpose data check tells which")
-    if rows[0][1].targetless:
-        stderr.print(f"{rows[0][1].targetless} photos without a labelled target were left out", highlight=False)
+    left_out = left_out_lines(rows, "targetless", "photos without a labelled target were left out")
+    left_out += left_out_lines(rows, "guessed", "joints that a teacher labelled were left out: only people's labels are truth")
+    for sentence in left_out:
+        stderr.print(sentence, markup=False, highlight=False, soft_wrap=True)
     for sentence in skipped:
         stderr.print(f"skipped: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
@@ -183,12 +189,16 @@ def _camera(name: str | None, strength: float | None):
 
 def _without_people(path: Path, problems: list) -> list:
     """The samples of a set that shows nobody; ValueError when somebody is labelled in it."""
-    from featherpose.data.readers import read_dataset, splits_of
+    from featherpose.data.readers import LABELS_NAME, read_dataset, splits_of
     from featherpose.data.sample import has_nobody, sample_of_nobody
     from featherpose.runtime.photos import list_photos, photo_size
     from featherpose.skeletons import COCO17
 
-    if path.is_dir() and not splits_of(path):  # photos alone
+    splits = splits_of(path)
+    if len(splits) > 1:
+        file = path / LABELS_NAME.format(split=splits[0])
+        raise ValueError(f"{path}: which split? this folder has {', '.join(splits)}; name a label file, as in --nobody {file}")
+    if path.is_dir() and not splits:  # photos alone
         return [sample_of_nobody(photo, photo_size(photo), COCO17) for photo in list_photos(path)]
     samples = read_dataset(path, problems=problems)
     for sample in samples:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -103,6 +105,28 @@ def _load(model: Path, thresholds: dict[str, float]):
     return network, replace(spec, **thresholds)
 
 
+@contextmanager
+def _photos_left_out_told() -> Iterator[None]:
+    """At the end, one line on stderr for each warning of photos that could not be read."""
+    import warnings
+
+    from featherpose.export.pictures import LeftOut
+
+    with warnings.catch_warnings():
+        show, told = warnings.showwarning, []
+
+        def note(message, category, *where, **more) -> None:
+            told.append(message) if issubclass(category, LeftOut) else show(message, category, *where, **more)
+
+        warnings.simplefilter("always", LeftOut)
+        warnings.showwarning = note
+        try:
+            yield
+        finally:
+            for message in told:
+                typer.echo(f"warning: {message}", err=True)
+
+
 def _export(
     model: Path, out: Path | None, *, decoder: bool, opset: int, data: Path | None, half: bool, thresholds: dict
 ) -> None:  # fmt: skip
@@ -118,7 +142,7 @@ def _export(
 
     start = time.perf_counter()
     network, spec = _load(model, thresholds)
-    with Console(stderr=True).status("export") as status:
+    with _photos_left_out_told(), Console(stderr=True).status("export") as status:
         _, parity = export_onnx(
             network, spec, out, decoder=decoder, opset=opset, half=half, data=data, progress=status.update
         )
@@ -159,7 +183,8 @@ def _export_int8(
     except ImportError as error:
         raise ImportError("--int8 needs the package 'onnx' (pip install onnx)", name=error.name) from error
 
-    with Console(stderr=True).status("export") as status, tempfile.TemporaryDirectory() as folder:
+    waiting = Console(stderr=True).status("export")
+    with _photos_left_out_told(), waiting as status, tempfile.TemporaryDirectory() as folder:
         source = model
         if not exported:
             from featherpose.export.onnx import export_onnx

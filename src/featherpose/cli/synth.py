@@ -15,7 +15,10 @@ def synth(
     count: Annotated[int, typer.Option(help="How many scenes to draw.")] = 100,
     size: Annotated[str, typer.Option(help="Pixels of a picture: 256, or 320x240.")] = "256",
     persons: Annotated[str, typer.Option(help="People in a scene: 1, or a range like 1-3.")] = "1",
-    seed: Annotated[int, typer.Option(help="The same seed draws the same pictures.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The same seed draws the same pictures  \\[default: 0 for train, another for each other split]"),
+    ] = None,
     split: Annotated[str, typer.Option(help="Name of the split, such as train or val.")] = "train",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier set of this name.")] = False,
 ) -> None:

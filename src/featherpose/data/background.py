@@ -42,20 +42,21 @@ def background_region(sample: Sample, size_wh: tuple[int, int], rng: np.random.G
 
 
 def write_background(
-    samples: Sequence[Sample], out: Path, *, split: str, seed: int = 0, overwrite: bool = False,
+    samples: Sequence[Sample], out: Path, *, split: str, seed: int = 0, overwrite: bool = False, source: Path | None = None,
     track: Callable[[Iterable[Sample]], Iterable[Sample]] = iter,
 ) -> tuple[Path, int, int]:  # fmt: skip
     """Cuts a square of background out of every photo that has one, as a data set without annotations.
 
     The label file, how many pictures there are, and how many photos could not be read. The same arguments give the same
-    files; `photo_id`s stay, so that splits can be told apart. Raises what `check_place` raises, ValueError when no photo
+    files; `photo_id`s stay, so that splits can be told apart. source: the samples' label file, which is never overwritten.
+    Raises what `check_place` raises, ValueError when no photo
     has such a part, and OSError when the disk is full.
     """
     from featherpose.data.loader import Photos
     from featherpose.data.synthetic.dataset import category_of
 
     read = Photos(keep=False)
-    check_place(out, split, photo_name=PHOTO_NAME, overwrite=overwrite)
+    check_place(out, split, photo_name=PHOTO_NAME, overwrite=overwrite, source=source)
     images: list[dict] = []
     unreadable = 0
     with new_split(out, split) as folder:

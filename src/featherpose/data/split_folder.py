@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import cv2
@@ -16,18 +17,21 @@ LONGEST_JPEG = 65500
 """Pixels of a side that libjpeg writes."""
 
 
-def check_place(out: Path, split: str, *, photo_name: str, overwrite: bool) -> None:
+def check_place(out: Path, split: str, *, photo_name: str, overwrite: bool, source: Path | None = None) -> None:
     """ValueError for a split that is no plain word; FileExistsError when OUT holds something that would be lost.
 
-    photo_name: pattern of the photos that may be replaced, if `overwrite` is set. Other splits may lie beside.
+    photo_name: pattern of the photos that may be replaced, if `overwrite` is set; a label file may be if it lists such photos
+    alone and says it is ours. Other splits may lie beside. source: the label file that the split is made from, never replaced.
     """
     if not split or Path(split).name != split or split.startswith("."):
         raise ValueError(f"the split must be a plain word such as train or val, got '{split}'")
-    photos, _ = _places(out, split)
+    photos, labels = _places(out, split)
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out}: this is a file; name a folder for the data set")
     if not out.is_dir():
         return
+    if source is not None and labels.exists() and labels.samefile(source):
+        raise FileExistsError(f"{labels}: the new split is made from this label file, it would be lost; choose another folder")
     names = {entry.name for entry in out.iterdir() if not entry.name.startswith(".")}
     splits = {name.removeprefix("person_keypoints_").removesuffix(".json") for name in names if name.endswith(".json")}
     others = {name for s in splits - {split} for name in (s, f"person_keypoints_{s}.json")}
@@ -42,6 +46,11 @@ def check_place(out: Path, split: str, *, photo_name: str, overwrite: bool) -> N
             raise FileExistsError(
                 f"{photos}: holds '{strange[0]}', which is none of '{photo_name}'; it would be lost: move it away"
             )
+    if labels.exists() and not _is_ours(labels, photo_name):
+        raise FileExistsError(
+            f"{labels}: was not written here for photos named '{photo_name}'; it would be lost: move it away, or choose "
+            "another folder"
+        )
 
 
 class SplitFolder:
@@ -95,6 +104,16 @@ def new_split(out: Path, split: str) -> Iterator[SplitFolder]:
 
 def _places(out: Path, split: str) -> tuple[Path, Path]:
     return out / split, out / f"person_keypoints_{split}.json"
+
+
+def _is_ours(labels: Path, photo_name: str) -> bool:
+    """Whether a label file names featherpose as its writer, and lists photos of that pattern alone."""
+    try:
+        facts = json.loads(labels.read_text("utf-8"))
+        names = [image["file_name"] for image in facts["images"]]
+        return "featherpose" in facts["info"]["description"] and all(fnmatchcase(name, photo_name) for name in names)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -71,7 +72,7 @@ def write_text(
     canvas: np.ndarray, text: str, xy: tuple[float, float], ink: tuple[int, int, int] = (255, 255, 255)
 ) -> None:
     """Writes into a picture, as large as fits it, in an RGB on a dark rim; xy: where the text begins, at its foot."""
-    scale = max(canvas.shape[:2]) / 1280
+    text, scale = plain_text(text), max(canvas.shape[:2]) / 1280
     place = (round(float(xy[0])), round(float(xy[1])))
     for thickness, colour in ((4, OUTLINE), (2, ink)):
         thickness = max(1, round(thickness * scale))
@@ -96,7 +97,7 @@ def sheet(
     """
     if not images:
         raise ValueError("a sheet needs at least one picture")
-    captions = [""] * len(images) if captions is None else [str(caption) for caption in captions]
+    captions = [""] * len(images) if captions is None else [plain_text(str(caption)) for caption in captions]
     if len(captions) != len(images):
         raise ValueError(f"a sheet of {len(images)} pictures needs as many captions, got {len(captions)}")
     columns = min(len(images), columns or int(np.ceil(np.sqrt(len(images)))))
@@ -117,6 +118,12 @@ def sheet(
         for i, text in enumerate(caption.splitlines()):
             pen.text((x, y + tile + i * line_height), _shortened(text, font, tile), INK, font)
     return np.asarray(picture)
+
+
+def plain_text(text: str) -> str:
+    """The text in letters that the fonts here have: without accents, and ? for what is left ("Löwe" becomes "Lowe")."""
+    letters = [c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)]
+    return "".join(letters).encode("ascii", "replace").decode()
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:

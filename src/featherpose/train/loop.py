@@ -19,6 +19,7 @@ from featherpose.data.augment import NO_AUGMENTATION, augment
 from featherpose.data.loader import Loader, Part, Photos
 from featherpose.data.readers import read_dataset
 from featherpose.data.sample import Sample, to_skeleton
+from featherpose.evaluate import without_guesses
 from featherpose.losses import Criterion, mirrored
 from featherpose.models.layers import ConvNorm
 from featherpose.skeletons import load_skeleton
@@ -255,7 +256,7 @@ class Run:
         if not rules.path:
             return []
         samples = self._read(rules.path, rules.split)[: rules.limit or None]
-        if not any(self._measurable(sample) for sample in samples):
+        if not any(self._measurable(without_guesses(sample)) for sample in samples):
             raise ValueError(
                 f"{rules.path}: none of the {len(samples)} photos to validate on has a target with a box and a joint of "
                 f"skeleton '{self.skeleton.name}'; name another validation.path, or leave it empty"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,28 +16,42 @@ from featherpose.skeletons import COCO17, Skeleton
 PHOTO_NAME = "synthetic-*.jpg"
 
 
+def seed_of(split: str) -> int:
+    """The seed of a split for which none is given: 0 for "train", a number of its own for any other name."""
+    return 0 if split == "train" else zlib.crc32(split.encode())
+
+
 def write_dataset(
-    out: Path, *, count: int, size_wh: tuple[int, int] = (256, 256), persons: tuple[int, int] = (1, 1), seed: int = 0,
-    split: str = "train", overwrite: bool = False, track: Callable[[Iterable[int]], Iterable[int]] = iter,
+    out: Path, *, count: int, size_wh: tuple[int, int] = (256, 256), persons: tuple[int, int] = (1, 1),
+    seed: int | None = None, split: str = "train", overwrite: bool = False,
+    track: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> Path:  # fmt: skip
     """Draws `count` scenes into OUT/SPLIT/*.jpg and OUT/person_keypoints_SPLIT.json; the path of the latter.
 
     `persons` are the fewest and most people asked for in a scene; `track` may show the progress of the loop. The same
     arguments give the same files, and a stopped run leaves nothing that looks finished (data/split_folder.py). Joints
-    outside the picture are unlabelled in the file, as in COCO.
+    outside the picture are unlabelled in the file, as in COCO. seed: `seed_of` the split unless given.
 
-    Raises ValueError for numbers that make no sense, FileExistsError when `out` holds something and `overwrite` is not
+    Raises ValueError for numbers that make no sense and for a seed that draws photos of another split of `out` again,
+    FileExistsError when `out` holds something and `overwrite` is not
     set, or holds photos that were not drawn here, and OSError when the disk is full.
     """
     check_request(out, count=count, size_wh=size_wh, persons=persons, seed=seed, split=split, overwrite=overwrite)
     fewest, most = persons
+    seed = seed_of(split) if seed is None else seed
     rng = np.random.default_rng(seed)
+    others = [folder for folder in out.glob("[!.]*") if folder.name != split] if out.is_dir() else []
     images: list[dict] = []
     annotations: list[dict] = []
     with new_split(out, split) as folder:
         for number in track(range(1, count + 1)):
             image, sample = draw_scene(rng, size_wh, int(rng.integers(fewest, most + 1)))
             name = f"{sample.photo_id}.jpg"
+            for other in others:
+                if (other / name).exists():
+                    raise ValueError(
+                        f"{out / split}: seed {seed} draws photos of split '{other.name}' again; choose another --seed"
+                    )
             folder.add(name, image)
             people = coco_annotations(sample, image_id=number, first_id=len(annotations) + 1)
             annotations += people
@@ -59,8 +74,9 @@ MOST_PERSONS = 100
 
 
 def check_request(
-    out: Path, *, count: int, size_wh: tuple[int, int], persons: tuple[int, int], seed: int, split: str, overwrite: bool
-) -> None:
+    out: Path, *, count: int, size_wh: tuple[int, int], persons: tuple[int, int], seed: int | None, split: str,
+    overwrite: bool,
+) -> None:  # fmt: skip
     """Raises what `write_dataset` raises before it draws anything."""
     fewest, most = persons
     if count < 1:
@@ -77,7 +93,7 @@ def check_request(
         raise ValueError(
             f"the number of persons must be a range like 1-3 that starts at 1 or more, got {fewest}-{most}"
         )
-    if seed < 0:
+    if seed is not None and seed < 0:
         raise ValueError(f"the seed must be 0 or more, got {seed}")
     check_place(out, split, photo_name=PHOTO_NAME, overwrite=overwrite)
 
