@@ -77,6 +77,7 @@ SUSPICIOUS = {
     "long arm": (person(right_wrist=(32, 119), right_elbow=(32, 27)), {"long bone"}),
     "outside the box": (person(left_ankle=(58, 175)), {"far from the box", "long bone"}),
     "two joints": (person(**dict.fromkeys(COCO17.joints[2:])), {"few joints"}),
+    "one joint": (person(**dict.fromkeys(COCO17.joints[1:])), {"few joints"}),
 }
 
 
@@ -220,6 +221,36 @@ def test_photos_of_one_name_in_two_splits_are_no_leak():
     """Splits are often numbered from 0, each."""
     train, val = sample_of(person(), photo="train/0.jpg"), sample_of(person(), photo="val/0.jpg")
     assert find_leaks({"train": [train], "val": [val]}, {"train": {"x": [train]}, "val": {"y": [val]}}) == []
+
+
+def test_names_with_folders_are_no_leak_either():
+    def named(split, **facts):
+        return sample_of(person(), **{"photo": f"{split}/scene_1/color.png", "photo_id": "scene_1/color", **facts})
+
+    contents = {split: {split: [named(split)]} for split in ("train", "val")}
+    assert find_leaks({split: [named(split)] for split in contents}, contents) == []
+    (leak,) = find_leaks({split: [named(split, photo_id="1/color")] for split in contents}, contents)
+    assert leak.photo == "1/color"
+
+
+def test_somebody_without_a_size_is_suspicious():
+    box = np.array([[50, 10, 50, 10]], np.float32)  # of the nose alone, where there is no bbox
+    (_, problem) = find_suspicions([sample_of(person(**dict.fromkeys(COCO17.joints[1:])), box_xyxy=box)])
+    assert problem.kind == "no size" and problem.annotation == 1 and "give the annotation a bbox" in problem.sentence
+
+
+def test_every_photo_is_named_where_none_can_be_used(tmp_path, capsys):
+    write_split(tmp_path, "train", {"a.jpg": 1, "b.jpg": 2})
+    write_split(tmp_path, "val", {"c.jpg": 3}, seed=1)
+    labels = tmp_path / "person_keypoints_train.json"
+    content = json.loads(labels.read_text())
+    for image in content["images"]:
+        del image["width"]
+    labels.write_text(json.dumps(content))
+    out = tmp_path / "out"
+    assert run(["data", "check", str(tmp_path), "--out", str(out), "--samples", "0"]) == 1
+    assert [(row["split"], row["kind"]) for row in read_csv(out / "problems.csv")] == [("train", "bad photo entry")] * 2
+    assert "errors: 2" in capsys.readouterr().out
 
 
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, capsys):

@@ -217,9 +217,10 @@ def test_boxes_of_known_people_add_nobody():
         ([{"image_id": 1, "bbox": [1, 2, 3]}], "every box needs"),
         ([{"image_id": 1, "bbox": [1, 2, 3, 0]}], "every box needs"),
         ([{"bbox": [1, 2, 3, 4]}], "every box needs"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 10**400]}], "every box needs"),
         ([{"image_id": 9, "bbox": [1, 2, 3, 4]}], "none of its 1 boxes"),
     ],
-    ids=["text", "other", "three", "flat", "no photo", "other photos"],
+    ids=["text", "other", "three", "flat", "no photo", "enormous", "other photos"],
 )
 def test_bad_boxes_are_refused(tmp_path, content, said):
     path = tmp_path / "boxes.json"
@@ -369,6 +370,68 @@ def test_joints_that_the_set_never_labels_stay_unknown_where_the_teacher_is_unsu
     more = Skeleton("more", ("tail", *BODY.joints))
     _, path = completed(tmp_path / "data", tmp_path / "out", skeleton=more)
     assert read_dataset(path)[1].visibility[0].tolist() == [UNKNOWN, 2, 1, 0]
+
+
+def answered_labels(folder, change):
+    """(content of the result, its samples) for 2 photos whose label file `change` has changed."""
+    labels = label_file(folder, photos=2)
+    content = json.loads(labels.read_text())
+    change(content)
+    labels.write_text(json.dumps(content))
+    samples = read_dataset(labels, problems=[])
+    result = complete(
+        content, ask(FakeTeacher(), people_of(samples)), sure(0.5), BODY, skeleton=BODY, photos_from=folder, samples=samples
+    )
+    labels.write_text(json.dumps(result.content))
+    return result.content, read_dataset(labels, photos=folder, problems=[])
+
+
+def test_people_of_one_id_in_two_photos_are_told_apart(tmp_path):
+    """In the second file the first photo is missing, so its annotation comes first and belongs to nobody."""
+
+    def same_ids(content):
+        content["annotations"][2]["id"] = content["images"][1]["target"] = 10
+
+    def without_the_first(content):
+        same_ids(content)
+        content["images"][0]["file_name"] = "gone.png"
+
+    content, samples = answered_labels(tmp_path / "both", same_ids)
+    assert [(s.annotation_id.tolist(), s.target) for s in samples] == [([10], 0)] * 2
+    assert [a["extra"] for a in content["annotations"][:2]] == [0, 1]
+    content, samples = answered_labels(tmp_path / "gone", without_the_first)
+    assert [(s.annotation_id.tolist(), s.target) for s in samples] == [([10], 0)]
+    assert content["annotations"][0]["extra"] == 1 and len(content["annotations"]) == 2
+
+
+def test_people_whose_labels_cannot_be_true_are_no_background_in_the_result(tmp_path):
+    def spoil(content):
+        first, crowd = content["annotations"][:2]
+        content["categories"].append({"id": 2, "name": "dog"})
+        content["annotations"] += [
+            {**first, "id": "text", "bbox": [60, 60, 10, 10]},
+            {**first, "bbox": [0, 70, 10, 10]},
+            {**first, "id": 90, "category_id": 3, "bbox": [80, 60, 10, 10]},
+            {**first, "id": 91, "category_id": 2, "bbox": [1, 1, 5, 5]},
+            {**first, "id": 92, "image_id": [0]},
+        ]
+        content["images"].append({**content["images"][0], "id": [0]})
+        del crowd["bbox"]
+
+    _, (first, second) = answered_labels(tmp_path, spoil)
+    boxes = [[0, 0, 100, 80], [0, 70, 10, 80], [60, 60, 70, 70], [80, 60, 90, 70]]
+    assert first.annotation_id.tolist() == [10] and sorted(first.ignore_xyxy.tolist()) == boxes
+    assert second.ignore_xyxy.tolist() == [[70, 0, 90, 20]]
+
+
+def test_a_category_without_an_id_is_that_of_annotations_without_one(tmp_path):
+    def without_ids(content):
+        del content["categories"][0]["id"]
+        for entry in content["annotations"]:
+            del entry["category_id"]
+
+    _, samples = answered_labels(tmp_path, without_ids)
+    assert [len(s.xy) for s in samples] == [1, 1]
 
 
 @pytest.mark.parametrize(("scores", "taken"), [((0.9, 0.8, 0.05), False), ((0.9, 0.8, 0.3), True)])

@@ -9,7 +9,7 @@ import pytest
 from featherpose.cli import run
 from featherpose.data.readers import READERS, find_reader, read_dataset
 from featherpose.data.readers.coco import read_coco
-from featherpose.data.sample import UNKNOWN
+from featherpose.data.sample import UNKNOWN, has_nobody
 from featherpose.data.splits import assert_disjoint, photo_number, split_by_photo
 from featherpose.skeletons import COCO17, DEFAULT_SIGMA, LSP14, Skeleton
 
@@ -79,6 +79,23 @@ def test_crops_of_one_original_share_its_photo_id(read):
     assert [s.target for s in samples] == [-1, -1, -1]
 
 
+def test_a_photo_without_coco_id_is_known_by_its_file_name_with_the_folders(read, tmp_path):
+    names = ["scene_001/color.png", "scene_002\\color.v2.png", "3.jpg"]
+    for name in names[:2]:
+        file = tmp_path / "photos" / name.replace("\\", "/")
+        file.parent.mkdir(parents=True)
+        file.touch()
+    samples = read(content([], images=[image(n, file_name=name) for n, name in enumerate(names)]))
+    assert [s.photo_id for s in samples] == ["scene_001/color", "scene_002/color.v2", "3"]
+    (sample,) = read(content([], images=[image(1, coco_id=None)]))
+    assert sample.photo_id == "1"
+
+
+def test_a_byte_order_mark_is_passed_over(read):
+    (sample,) = read("\ufeff" + json.dumps(content([annotation(1)])))
+    assert len(sample.xy) == 1
+
+
 def test_a_skeleton_is_made_from_the_category(read):
     (sample,) = read(content([annotation(1)]))
     assert sample.skeleton.joints == ("nose", "left_hand", "right_hand")
@@ -138,6 +155,13 @@ BAD_LABELS = {
     "text id": (annotation("two"), "bad annotation id", "dropped person"),
     "unknown photo": (annotation(2, image=77), "unknown photo", "dropped person"),
     "unhashable photo": (annotation(2, image=[1]), "unknown photo", "dropped person"),
+    "enormous id": (annotation(2**63), "bad annotation id", "dropped person"),
+    "enormous joint": (annotation(2, keypoints=[10**400, 2, 2, 5, 5, 2, 6, 6, 2]), "wrong keypoints", "dropped person"),
+    "enormous area": (annotation(2, area=10**400), "bad area", "kept"),
+    "enormous box": (annotation(2, bbox=[5, 5, 10**400, 4]), "bad box", "dropped box"),
+    "enormous score": (annotation(2, teacher_keypoints=[10**400] * 9), "wrong sources", "dropped person"),
+    "no place": (annotation(2, keypoints=[0] * 9, bbox=None), "no place", "dropped person"),
+    "crowd without a box": (annotation(2, iscrowd=1, bbox=None), "no place", "dropped person"),
     "category": (annotation(2, category_id=5), "unknown category", "dropped person"),
     "negative box": (annotation(2, bbox=[5, 5, -3, 4]), "bad box", "dropped box"),
     "empty box": (annotation(2, bbox=[5, 5, 0, 0]), "bad box", "dropped box"),
@@ -168,9 +192,48 @@ def test_without_a_list_for_problems_reading_stops_with_one_sentence(read, perso
         read(content([annotation(1), person]))
 
 
-def test_a_dropped_person_is_no_background(read):
-    (sample,) = read(content([annotation(1), annotation(2, keypoints=[1, 2], bbox=[50, 40, 10, 10])]), problems=[])
-    assert sample.ignore_xyxy.tolist() == [[50, 40, 60, 50]]
+DROPPED = {
+    "wrong keypoints": {"keypoints": [1, 2]},
+    "duplicate id": {"id": 1},
+    "text id": {"id": "two"},
+    "unknown category": {"category_id": 5},
+    "wrong sources": {"keypoint_source": "nobody's"},
+}
+
+
+@pytest.mark.parametrize("change", DROPPED.values(), ids=DROPPED)
+def test_a_dropped_person_is_no_background(read, change):
+    (sample,) = read(content([annotation(1), annotation(2, **{"bbox": [50, 40, 10, 10], **change})]), problems=[])
+    assert sample.annotation_id.tolist() == [1] and sample.ignore_xyxy.tolist() == [[50, 40, 60, 50]]
+    for box in (None, [50, 40, 0, 10], ["50", 40, 10, 10]):
+        (sample,) = read(content([annotation(1), annotation(2, **{"bbox": box, **change})]), problems=[])
+        assert sample.annotation_id.tolist() == [1] and sample.ignore_xyxy.tolist() == [[0, 0, 100, 80]]
+
+
+def test_of_somebody_without_joints_and_box_the_whole_photo_is_ignored(read):
+    for person in (annotation(2, keypoints=[0] * 9, bbox=None), {"id": 2, "image_id": 1, "category_id": 1}):
+        (sample,) = read(content([person]), problems=[])
+        assert sample.target == -1 and sample.ignore_xyxy.tolist() == [[0, 0, 100, 80]] and not has_nobody(sample)
+
+
+def test_a_thing_without_joints_is_nobody(read):
+    facts = content([annotation(1, category_id=2), annotation("dog", category_id=2)])
+    facts["categories"].append({"id": 2, "name": "dog"})
+    (sample,) = read(facts)
+    assert has_nobody(sample)
+
+
+def test_a_person_whose_joints_the_skeleton_lacks_is_ignored_in_the_box_of_the_joints(read):
+    (sample,) = read(content([annotation(1, keypoints=[0, 0, 0, 20, 30, 2, 30, 20, 1], bbox=None)]), skeleton=COCO17)
+    assert len(sample.xy) == 0 and sample.ignore_xyxy.tolist() == [[20, 20, 30, 30]]
+
+
+def test_ids_of_annotations_may_start_anew_in_every_photo(read):
+    images = [image(1, target=2), image(2, target=2)]
+    people = [annotation(n, image=m, bbox=[m, n, 30, 30]) for m in (1, 2) for n in (1, 2)]
+    samples = read(content(people, images))
+    assert [(s.annotation_id.tolist(), s.target) for s in samples] == [([1, 2], 1)] * 2
+    assert [s.box_xyxy[s.target, 0] for s in samples] == [1, 2]
 
 
 def test_nobody_else_becomes_the_target_when_the_targets_label_is_dropped(read):
@@ -186,6 +249,10 @@ BAD_PHOTOS = {
     "no size": ([image(1), {"id": 2, "file_name": "2.jpg"}], "bad photo entry", ["1.jpg"]),
     "text id": ([image(1), image("2")], "bad photo entry", ["1.jpg"]),
     "same photo twice": ([image(1), image(1)], "duplicate image id", ["1.jpg"]),
+    "enormous size": ([image(1), image(2, width=10**400)], "bad photo entry", ["1.jpg"]),
+    "list as target": ([image(1, target=[1])], "unknown target", ["1.jpg"]),
+    "text as target": ([image(1, target="1")], "unknown target", ["1.jpg"]),
+    "enormous target": ([image(1, target=10**30)], "unknown target", ["1.jpg"]),
     "unknown target": ([image(1, target=55)], "unknown target", ["1.jpg"]),
 }
 
@@ -206,6 +273,16 @@ def test_two_photos_with_one_id_are_both_dropped_as_their_labels_could_be_either
     assert {p.photo for p in problems} == {"1.jpg", "2.jpg"}
 
 
+@pytest.mark.parametrize("other", [{"file_name": "4.jpg"}, {"file_name": "2.jpg", "width": None}], ids=["missing", "no size"])
+def test_a_photo_does_not_get_the_people_of_another_with_its_id_that_cannot_be_used(read, other):
+    for images in ([image(1), image(1, **other), image(3)], [image(1, **other), image(1), image(3)]):
+        problems = []
+        (sample,) = read(content([annotation(1), annotation(2, image=3)], images), problems=problems)
+        assert sample.photo.name == "3.jpg" and len(problems) == 2
+        (told,) = [p.sentence for p in problems if p.kind == "duplicate image id"]
+        assert told.startswith("photo '1.jpg': its id 1 belongs to ") and other["file_name"] in told
+
+
 # --- files that cannot be used at all -------------------------------------------------------------------------------
 
 BAD_FILES = {
@@ -219,6 +296,10 @@ BAD_FILES = {
     "bone 0": (content([annotation(1)], skeleton=[[0, 1]]), "from 1 to 3"),
     "empty": (content([], images=[]), "nothing to read"),
     "no photos": (content([annotation(1)], images=[image(8), image(9)]), "none of its 2 photos"),
+    "no sizes": (
+        content([annotation(1)], images=[image(1, width=None), image(2, height=None)]),
+        r"none of its 2 photos can be used, first: photo '1.jpg': needs an integer id.*featherpose data check",
+    ),
 }
 
 
@@ -346,3 +427,20 @@ def test_one_label_file_becomes_train_and_val(tmp_path, capsys):
     for wrong, text in ((["--val", "1"], "between 0 and 1"), (["--val", "1e-9", "--overwrite"], "none would be in 'val'")):
         assert run(["data", "split", str(labels), "--out", str(out), *wrong]) == 1
         assert text in capsys.readouterr().err
+
+
+def test_a_split_tells_of_photos_that_it_leaves_out(tmp_path, capsys):
+    images = [image(number, file_name=f"scene_{number}/color.png") for number in range(30)]
+    images += [image(30, width=None), image([31]), image(32)]  # no size, no usable id, not there
+    people = [annotation(n, image=n) for n in range(33)] + [annotation(33, image=[3]), annotation("34", image=4)]
+    for entry in images[:-1]:
+        (tmp_path / entry["file_name"]).parent.mkdir(exist_ok=True)
+        (tmp_path / entry["file_name"]).touch()
+    labels = tmp_path / "all.json"
+    labels.write_text("\ufeff" + json.dumps(content(people, images)), encoding="utf-8")
+    out = tmp_path / "photos"
+    assert run(["data", "split", str(labels), "--out", str(out), "--val", "0.3"]) == 0
+    parts = [read_dataset(out, split=name, problems=[]) for name in ("train", "val")]
+    assert sum(map(len, parts)) == 30 and min(map(len, parts)) >= 3
+    told = capsys.readouterr().err
+    assert f"6 labels cannot be true: featherpose data check {labels} lists them; photos left out: 3" in told

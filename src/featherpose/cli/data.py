@@ -66,7 +66,12 @@ def check(
     for name, file in labels.items():
         tag = name or file.stem.removeprefix("person_keypoints_")
         errors: list[Problem] = []
-        parts[tag] = read_dataset(file, photos=photos, skeleton=wanted, problems=errors)
+        try:
+            parts[tag] = read_dataset(file, photos=photos, skeleton=wanted, problems=errors)
+        except ValueError:
+            if not errors:
+                raise
+            parts[tag] = []  # none of its photos can be used, and the errors say why
         results_folder(out)  # not before something could be read
         with rate_bar("photos") as bar:
             bad, contents[tag] = check_photos(parts[tag], partial(bar.track, description=f"check {tag}"))

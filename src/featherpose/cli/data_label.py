@@ -63,7 +63,7 @@ def label(
     from featherpose.cli.progress import rate_bar
     from featherpose.data.label import add_people, beside, complete, read_boxes
     from featherpose.data.label_report import label_sheet, report_facts, report_text
-    from featherpose.data.readers import LABELS_NAME, find_labels, photos_folder, read_dataset
+    from featherpose.data.readers import LABELS_NAME, find_labels, photos_folder, read_dataset, read_json
     from featherpose.data.target_sheet import save_png
     from featherpose.data.teacher import load_teacher
     from featherpose.data.teacher.ask import Kept, ask, fingerprint, people_of
@@ -115,7 +115,7 @@ def label(
 
     agreement = agree(answers, model.skeleton, targets)
     chosen = choose_thresholds(agreement, share=right_share, given=given)
-    content = json.loads(labels.read_text(encoding="utf-8"))
+    content = read_json(labels)
     result = complete(
         content,
         answers,

@@ -20,11 +20,12 @@ def split(
 ) -> None:
     """Make two label files of one: train and val, all crops of a photo in the same. Photos stay where they are.
 
-    Where a photo comes depends on its own name (or coco_id) and the seed alone: photos that are added later move no other.
+    Where a photo comes depends on its coco_id (or file name with its folders) and the seed alone: photos that are added
+    later move no other. Photos that cannot be used are left out, other labels stay as they are.
     """
     import json
 
-    from featherpose.data.readers import LABELS_NAME, photos_folder, read_dataset
+    from featherpose.data.readers import LABELS_NAME, photos_folder, read_dataset, read_json
     from featherpose.data.splits import label_parts
     from featherpose.runtime.report import write_whole
 
@@ -32,13 +33,19 @@ def split(
         raise ValueError(f"--val must lie between 0 and 1, got {val:g}")
     if labels.is_dir():
         raise ValueError(f"{labels}: name the label file itself; a folder with train and val is split already")
-    samples = read_dataset(labels, photos=photos, problems=[])
+    problems: list = []
+    samples = read_dataset(labels, photos=photos, problems=problems)
+    if problems:
+        lost = sum(problem.action == "dropped photo" for problem in problems)
+        left_out = f"; photos left out: {lost}" if lost else ""
+        check = f"featherpose data check {labels}" + (f" --photos {photos}" if photos else "")
+        typer.echo(f"{len(problems)} labels cannot be true: {check} lists them{left_out}", err=True)
     targets = {name: out / LABELS_NAME.format(split=name) for name in ("train", "val")}
     for target in targets.values():
         if target.exists() and (not overwrite or target.resolve() == labels.resolve()):
             raise FileExistsError(f"{target}: is there already; name another --out, or --overwrite")
     folders = {name: photos_folder(target) for name, target in targets.items()}
-    content = json.loads(labels.read_text(encoding="utf-8"))
+    content = read_json(labels)
     parts = label_parts(content, samples, {"train": 1 - val, "val": val}, folders, seed=seed)
     results_folder(out)
     for name, part in parts.items():

@@ -99,7 +99,7 @@ def find_leaks(parts: dict[str, list[Sample]], by_content: dict[str, dict[str, l
     A `photo_id` that is the file's name says nothing beyond one split: many number the photos of each from 0.
     """
     problems = []
-    named = {split: [s for s in samples if s.photo_id != s.photo.stem] for split, samples in parts.items()}
+    named = {split: [s for s in samples if not _named_by_file(s)] for split, samples in parts.items()}
     for first, second in combinations(parts, 2):
         for photo_id in shared_photos(named[first], named[second]):
             sentence = f"crops of photo '{photo_id}' are in '{first}' and in '{second}'"
@@ -109,6 +109,11 @@ def find_leaks(parts: dict[str, list[Sample]], by_content: dict[str, dict[str, l
             sentence = f"'{a}' of '{first}' and '{b}' of '{second}' are the same file"
             problems.append(Problem("photo in two splits", a, None, sentence, "kept"))
     return problems
+
+
+def _named_by_file(sample: Sample) -> bool:
+    """Whether the `photo_id` is the end of the photo's path, without the suffix, as readers have it where a file gives none."""
+    return f"/{sample.photo.with_suffix('').as_posix()}".endswith(f"/{sample.photo_id}")
 
 
 # --- people ---------------------------------------------------------------------------------------------------------
@@ -163,6 +168,7 @@ def find_suspicions(samples: list[Sample], *, min_joints: int = MIN_JOINTS) -> l
     return [
         *_never_labelled(people),
         *_few_joints(people, min_joints),
+        *_no_size(people),
         *_joints_at_one_place(people),
         *_far_from_box(people),
         *_long_bones(people, size, usual),
@@ -219,6 +225,17 @@ def _few_joints(people: People, least: int) -> list[Problem]:
     return [
         people.problem(row, "few joints", f"{count[row]} of {len(people.skeleton)} joints labelled") for row in rows
     ]
+
+
+def _no_size(people: People) -> list[Problem]:
+    """A box as labelled has a size; the box of the joints, which stands in for a missing one, need not."""
+    size = people.box_xyxy[:, 2:] - people.box_xyxy[:, :2]
+    reason = (
+        "it has no bbox, and all labelled joints lie within {:g} x {:g} pixels: errors have no size to be measured by, so "
+        "evaluation leaves the person out; give the annotation a bbox"
+    )
+    rows = np.flatnonzero((size <= 0).any(axis=1))
+    return [people.problem(row, "no size", reason.format(*size[row])) for row in rows]
 
 
 def _joints_at_one_place(people: People) -> list[Problem]:

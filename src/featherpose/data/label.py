@@ -7,16 +7,16 @@ nobody takes them for truth.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from featherpose.data.readers import is_int, read_json
 from featherpose.data.readers.sources import HUMAN, NEVER, NOBODY, TEACHER
 from featherpose.data.sample import OCCLUDED, UNKNOWN, Sample, to_skeleton
-from featherpose.data.splits import relative_photo
+from featherpose.data.splits import entries_of, relative_photo
 from featherpose.data.teacher.ask import Answers
 from featherpose.data.teacher.trust import Threshold
 from featherpose.skeletons import Skeleton, joint_mapping
@@ -38,10 +38,7 @@ def read_boxes(path: Path, samples: Sequence[Sample]) -> dict[int, np.ndarray]:
 
     Boxes of other photos are passed over. Raises OSError, or ValueError for a file that is no such list.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+    content = read_json(Path(path))
     entries = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(entries, list):
         raise ValueError(f"{path}: neither a list of detections nor COCO labels with 'annotations'")
@@ -52,9 +49,9 @@ def read_boxes(path: Path, samples: Sequence[Sample]) -> dict[int, np.ndarray]:
         try:
             x, y, width, height = (float(v) for v in box)
             good = np.isfinite([x, y, width, height]).all() and width > 0 and height > 0
-            if not good or not isinstance(entry["image_id"], int):
+            if not good or not is_int(entry["image_id"]):
                 raise ValueError
-        except (TypeError, ValueError, KeyError):
+        except (TypeError, ValueError, KeyError, OverflowError):
             raise ValueError(
                 f"{path}: every box needs an image_id and a bbox of x, y, width, height with a positive size, "
                 f"got {entry!r:.80}"
@@ -206,7 +203,7 @@ def complete(
 
     answers: of `people_of(samples)`. photos_from: the folder that file names will count from. all_joints: the teacher's
     answers for every joint are written too. drop_swapped: as `join` takes it. People without labels, and those whose
-    labels cannot be true, stay as they are: boxes without joints.
+    labels cannot be true, stay as they are, without joints: the reader knows that they are no background.
     """
     joined = [
         join(to_skeleton(person, skeleton), answers.xy[n], answers.score[n], thresholds, teacher, drop_swapped)
@@ -217,45 +214,40 @@ def complete(
     categories = [c for c in content["categories"] if c.get("keypoints")]
     bones = (skeleton.bone_index() + 1).tolist()
     categories = [{**c, "keypoints": list(skeleton.joints), "skeleton": bones} for c in categories]
-    entries = {}
-    for entry in content["annotations"]:
-        if isinstance(entry.get("id"), int):
-            entries.setdefault(entry["id"], entry)
+    images = {sample.sample_id: sample for sample in samples}
+    others = {repr(c.get("id")) for c in content["categories"] if not c.get("keypoints")}
+    entries = [e for e in entries_of(content["annotations"], "image_id", images) if repr(e.get("category_id")) not in others]
+    posed = {repr(c.get("id")) for c in categories}
+    entry_of = {}
+    for entry in entries:
+        read = repr(entry.get("category_id")) in posed and (entry.get("keypoints") or entry.get("bbox")) is not None
+        if read and is_int(entry.get("id")):
+            entry_of.setdefault((entry["image_id"], entry["id"]), entry)
     place = joint_mapping(teacher, skeleton)
-    next_id = max(entries, default=0) + 1
+    next_id = max((key for _, key in entry_of), default=0) + 1
     annotations, written = [], set()
     for n, person in enumerate(answers.people):
         key = int(person.annotation_id[person.target])
         if key < 0:
             x1, y1, x2, y2 = (round(float(v), 1) for v in person.box_xyxy[person.target])
             box = [x1, y1, round(x2 - x1, 1), round(y2 - y1, 1)]
-            entry = {"id": next_id, "image_id": person.sample_id, "category_id": categories[0]["id"], "iscrowd": 0}
+            entry = {"id": next_id, "image_id": person.sample_id, "category_id": categories[0].get("id"), "iscrowd": 0}
             entry |= {"bbox": box, "area": round(box[2] * box[3], 1)}
             next_id += 1
         else:
-            entry = entries[key]
-            written.add(key)
+            entry = entry_of[person.sample_id, key]
+            written.add(id(entry))
         labels = _keys(joined[n]) if taken[n] else {"keypoints": [0] * 3 * len(skeleton), "num_keypoints": 0}
         if all_joints and taken[n]:
             labels["teacher_keypoints"] = _teacher_keypoints(answers.xy[n], answers.score[n], place)
         annotations.append({**entry, **labels})
-    images = {sample.sample_id: sample for sample in samples}
-    posed = {repr(c["id"]) for c in categories}
-    for key, entry in entries.items():
-        box = entry.get("bbox")
-        if (
-            key in written
-            or not box
-            or entry.get("image_id") not in images
-            or repr(entry.get("category_id")) not in posed
-        ):
-            continue
-        annotations.append({**entry, "keypoints": [0] * 3 * len(skeleton), "num_keypoints": 0})
+    nothing = {"keypoints": [0] * 3 * len(skeleton), "num_keypoints": 0}
+    annotations += [{**entry, **nothing} for entry in entries if id(entry) not in written]
     result = {key: value for key, value in content.items() if key not in ("images", "annotations", "categories")}
     result["images"] = []
-    for entry in content["images"]:
-        sample = images.pop(entry.get("id"), None)
-        if sample is not None:
+    for entry in entries_of(content["images"], "id", set(images)):
+        sample = images.pop(entry["id"], None)
+        if sample is not None:  # else the photo is listed twice
             result["images"].append({**entry, "file_name": relative_photo(sample.photo, photos_from)})
     return Result({**result, "annotations": annotations, "categories": categories}, joined, taken)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Container
 from itertools import combinations
 from pathlib import Path
 
+from featherpose.data.readers import is_int
 from featherpose.data.sample import Sample
 
 
@@ -44,11 +46,16 @@ def label_parts(
             raise ValueError(f"of {len(samples)} photos none would be in '{name}'; give it a larger share, or another --seed")
         photos = {sample.sample_id: relative_photo(sample.photo, folders[name]) for sample in members}
         images = [
-            {**image, "file_name": photos[image["id"]]} for image in content["images"] if image.get("id") in photos
+            {**image, "file_name": photos[image["id"]]} for image in entries_of(content["images"], "id", photos)
         ]
-        people = [entry for entry in content["annotations"] if entry.get("image_id") in photos]
+        people = entries_of(content["annotations"], "image_id", photos)
         made[name] = {**content, "images": images, "annotations": people}
     return made
+
+
+def entries_of(entries: list[dict], key: str, photos: Container[int]) -> list[dict]:
+    """The entries of a COCO label file that are these photos' by their image id, which stands under `key`."""
+    return [entry for entry in entries if is_int(entry.get(key)) and entry[key] in photos]
 
 
 def photo_number(photo_id: str, *, seed: int = 0) -> float:

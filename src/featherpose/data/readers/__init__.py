@@ -7,9 +7,12 @@ it is left out, and either collected or raised.
 from __future__ import annotations
 
 import importlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from featherpose.skeletons import Skeleton, did_you_mean
 
@@ -21,6 +24,8 @@ READERS = {"coco": "featherpose.data.readers.coco:read_coco"}
 
 LABELS_NAME = "person_keypoints_{split}.json"
 """Name of a split's label file in a data folder, COCO's own."""
+LARGEST = float(np.finfo(np.float32).max)
+"""Numbers beyond it cannot be kept."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,30 @@ def read_dataset(
     photos: the folder of the photos; without it, the folder named by the label file's SPLIT next to it, else the label
     file's own folder.
     skeleton: joints are mapped onto it by name; None keeps the joints of the file.
-    problems: impossible labels are appended here; with None, the first one raises ValueError.
+    problems: impossible labels are appended here; with None, the first one raises ValueError. So does a file none of whose
+    photos can be used, after its problems have been appended.
     """
     labels = find_labels(path, split=split)
     photos = photos_folder(labels) if photos is None else Path(photos)
     return find_reader(reader)(labels, photos, skeleton=skeleton, problems=problems)
+
+
+def read_json(path: Path):
+    """What a JSON file in UTF-8 holds, with or without a byte order mark; OSError, or ValueError naming the file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a readable JSON file ({error})") from error
+
+
+def is_int(value) -> bool:
+    """Whether a value of a JSON file is an integer of 64 bits; true and false are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def is_number(value) -> bool:
+    """Whether a value of a JSON file is a number of at most LARGEST; true, false, NaN and infinity are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def photos_folder(labels: Path) -> Path:

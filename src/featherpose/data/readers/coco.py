@@ -1,20 +1,19 @@
 """COCO keypoint JSON, with any joint names (cocodataset.org/#format-data, section "keypoint detection").
 
-Some keys are read beyond COCO's own where a file has them: `images[].target`, the annotation the photo was cut around,
-`images[].coco_id`, the original photo that several crops share, and the keys of data/readers/sources.py, which tell a
-teacher's joints from a human's. Coordinates are read as they stand.
+Ids of annotations need only differ within a photo. Some keys are read beyond COCO's own where a file has them:
+`images[].target`, the annotation the photo was cut around, `images[].coco_id`, the original photo that several crops share
+(without it a photo is known by its file name with the folders, without the suffix), and the keys of
+data/readers/sources.py, which tell a teacher's joints from a human's. Coordinates are read as they stand.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from featherpose.data.readers import Problem
+from featherpose.data.readers import Problem, is_int, is_number, read_json
 from featherpose.data.readers.sources import read_sources
 from featherpose.data.sample import UNKNOWN, Sample, map_joints, map_values, nearest_to_middle
 from featherpose.geometry import box_of_points
@@ -42,10 +41,12 @@ def read_coco(
     problems: labels that cannot be true are left out and appended here; with None they raise ValueError.
 
     Crowds and people with a box but no labelled joint become `ignore_xyxy`, and so do the boxes of people whose label
-    was dropped: they are no background. A photo whose `target` has no usable label keeps its other people and has
-    target -1. Missing areas (absent or 0) become the box area, missing boxes the box of the joints.
+    was dropped: they are no background. Where such a person has no usable box, the whole photo is ignored. A photo whose
+    `target` has no usable label keeps its other people and has target -1. Missing areas (absent or 0) become the box area,
+    missing boxes the box of the joints.
 
-    Raises ValueError when the file is not COCO keypoint JSON, no joint is shared with `skeleton`, or no photo is there.
+    Raises ValueError when the file is not COCO keypoint JSON, no joint is shared with `skeleton`, no photo is there, or none
+    can be used; in the last case `problems` has the reasons.
     """
     labels, photos = Path(labels), Path(photos)
     found: list[Problem] = []
@@ -64,11 +65,18 @@ def read_coco(
     if not content["images"]:
         raise ValueError(f"{labels}: the list 'images' is empty, so there is nothing to read")
     images = _images(labels, photos, content["images"], found)
-    listed = {entry["id"] for entry in content["images"] if _is_int(entry.get("id"))}
-    persons = _persons(content["annotations"], images, listed, categories, found)
+    if not images:
+        if problems is not None:
+            problems.extend(found)
+        raise ValueError(
+            f"{labels}: none of its {len(content['images'])} photos can be used, first: {found[0].sentence}; "
+            f"list them with `featherpose data check {labels}`"
+        )
+    listed = {entry["id"] for entry in content["images"] if is_int(entry.get("id"))}
+    persons, dropped = _persons(content["annotations"], images, listed, categories, found)
     xyv = _keypoints(persons, images, source, found)
     sources = _sources(persons, images, xyv, found)
-    samples = _samples(photos, images, persons, xyv, sources, source, wanted, found)
+    samples = _samples(photos, images, persons, dropped, xyv, sources, source, wanted, found)
     if problems is not None:
         problems.extend(found)
     elif found:
@@ -87,7 +95,7 @@ def skeleton_from_category(joint_names: list[str], bones: list, *, name: str) ->
     joints = [canonical_joint_name(joint) for joint in joint_names]
     lines = []
     for bone in bones:
-        if not (isinstance(bone, list) and len(bone) == 2 and all(_is_int(v) and 1 <= v <= len(joints) for v in bone)):
+        if not (isinstance(bone, list) and len(bone) == 2 and all(is_int(v) and 1 <= v <= len(joints) for v in bone)):
             raise ValueError(f"the category's bone {bone} must be two joint numbers from 1 to {len(joints)}")
         lines.append((joints[bone[0] - 1], joints[bone[1] - 1]))
     sigmas = measured_sigmas(joints)
@@ -99,11 +107,9 @@ def skeleton_from_category(joint_names: list[str], bones: list, *, name: str) ->
 
 def _load(labels: Path) -> dict:
     try:
-        content = json.loads(labels.read_text(encoding="utf-8"))
+        content = read_json(labels)
     except FileNotFoundError:
         raise FileNotFoundError(f"{labels}: there is no such label file") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{labels}: not a readable JSON file ({error})") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise ValueError(f"{labels}: not COCO keypoint JSON, the list '{key}' is missing")
@@ -139,29 +145,29 @@ def _images(labels: Path, photos: Path, entries: list[dict], found: list[Problem
     present: dict[str, set[str]] = {}
     for folder in {os.path.dirname(name) for name in names.values()}:
         present[folder] = _files(photos / folder)
+    names_of: dict[int, dict[str, None]] = {}
+    for entry in entries:
+        if is_int(entry.get("id")) and id(entry) in names:
+            names_of.setdefault(entry["id"], {})[names[id(entry)]] = None
     images: dict[int, dict] = {}
-    ambiguous = set()
     missing = 0
     for entry in entries:
         name = names.get(id(entry), "")
         size_wh = entry.get("width"), entry.get("height")
-        if not _is_int(entry.get("id")) or not name or not all(_is_number(v) and v >= 1 for v in size_wh):
+        if not is_int(entry.get("id")) or not name or not all(is_number(v) and v >= 1 for v in size_wh):
             kind, reason = "bad photo entry", f"needs an integer id, a file_name, width and height; got {entry!r:.90}"
         elif os.path.basename(name) not in present[os.path.dirname(name)]:
             kind, reason = "missing photo", f"there is no such file in {photos}"
             missing += 1
+        elif other := next((other for other in names_of[entry["id"]] if other != name), None):
+            kind = "duplicate image id"
+            reason = f"its id {entry['id']} belongs to '{other}' too, so nobody knows whose the labels are"
         elif entry["id"] in images:
-            kind, reason = "duplicate image id", f"id {entry['id']} belongs to '{images[entry['id']]['file_name']}' too"
-            if images[entry["id"]]["file_name"] != name:  # whose are the labels?
-                ambiguous.add(entry["id"])
+            kind, reason = "duplicate image id", f"it is listed twice with its id {entry['id']}"
         else:
             images[entry["id"]] = {**entry, "file_name": name}
             continue
         found.append(Problem(kind, name, None, f"photo '{name}': {reason}", "dropped photo"))
-    for key in ambiguous:
-        name = images.pop(key)["file_name"]
-        sentence = f"photo '{name}': another photo has its id {key} too, so nobody knows whose the labels are"
-        found.append(Problem("duplicate image id", name, None, sentence, "dropped photo"))
     if missing and missing == len(entries):
         raise ValueError(f"{labels}: none of its {missing} photos is in {photos}; name the folder that holds them")
     return images
@@ -178,32 +184,39 @@ def _files(folder: Path) -> set[str]:
 # --- persons --------------------------------------------------------------------------------------------------------
 
 
-def _persons(entries: list[dict], images: dict, listed: set, categories: dict, found: list[Problem]) -> list[dict]:
-    """The annotations of people in usable photos. listed: ids of all photos, usable or not."""
-    persons, seen = [], set()
+def _persons(
+    entries: list[dict], images: dict, listed: set, categories: dict, found: list[Problem]
+) -> tuple[list[dict], list[dict]]:
+    """The annotations of people in usable photos: (those to read, those that are dropped).
+
+    listed: ids of all photos, usable or not.
+    """
+    persons, dropped, seen = [], [], set()
     for entry in entries:
         key, image, category = entry.get("id"), entry.get("image_id"), repr(entry.get("category_id"))
         if category in categories and not categories[category]:
             continue  # a thing without joints in a file with several categories
-        photo = images[image]["file_name"] if _is_int(image) and image in images else ""
-        if not _is_int(key):
-            kind, reason = "bad annotation id", f"its id must be an integer, got {key!r:.40}"
+        photo = images[image]["file_name"] if is_int(image) and image in images else ""
+        if not is_int(key):
+            kind, reason = "bad annotation id", f"its id must be an integer of 64 bits, got {key!r:.40}"
         elif category not in categories:
             kind, reason = "unknown category", f"category_id {category:.40} is not one of the file's categories"
-        elif not _is_int(image) or image not in listed:
+        elif not is_int(image) or image not in listed:
             kind, reason = "unknown photo", f"image_id {image!r:.40} is not one of the file's images"
         elif not photo:
             continue  # the photo has been reported
-        elif key in seen:
-            kind, reason = "duplicate annotation id", "another annotation has this id too"
+        elif (image, key) in seen:
+            kind, reason = "duplicate annotation id", "another annotation of this photo has this id too"
         elif entry.get("keypoints") is None and entry.get("bbox") is None:
             kind, reason = "missing keys", "it has neither 'keypoints' nor 'bbox'"
         else:
-            seen.add(key)
+            seen.add((image, key))
             persons.append(entry)
             continue
         found.append(_person_problem(kind, photo, entry, reason, "dropped person"))
-    return persons
+        if photo:
+            dropped.append(entry)
+    return persons, dropped
 
 
 def _keypoints(persons: list[dict], images: dict, source: Skeleton, found: list[Problem]) -> np.ndarray:
@@ -213,7 +226,7 @@ def _keypoints(persons: list[dict], images: dict, source: Skeleton, found: list[
     lists = [nothing if p.get("iscrowd") or p.get("keypoints") is None else p["keypoints"] for p in persons]
     try:
         xyv = np.array(lists, dtype=np.float64).reshape(len(persons), joints, 3)
-    except (ValueError, TypeError):  # some list has another length or holds something else: find out which
+    except (ValueError, TypeError, OverflowError):  # some list has another length or holds something else: find out which
         xyv = np.zeros((len(persons), joints, 3))
         for row, values in enumerate(lists):
             if isinstance(values, list) and len(values) == 3 * joints and all(map(_is_float, values)):
@@ -221,7 +234,7 @@ def _keypoints(persons: list[dict], images: dict, source: Skeleton, found: list[
                 continue
             length = f"{len(values)} values" if isinstance(values, list) else repr(values)[:40]
             if isinstance(values, list) and len(values) == 3 * joints:
-                length = "something that is not a number"
+                length = f"{next(v for v in values if not _is_float(v))!r:.20} among them"
             reason = (
                 f"'keypoints' must hold {3 * joints} numbers (x, y, visibility of {joints} joints), it has {length}"
             )
@@ -278,7 +291,7 @@ def _boxes(persons: list[dict], images: dict, found: list[Problem]) -> np.ndarra
         box = person.get("bbox")
         if box is None:
             continue
-        if isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) and box[2] > 0 and box[3] > 0:
+        if isinstance(box, list) and len(box) == 4 and all(map(is_number, box)) and box[2] > 0 and box[3] > 0:
             xywh[row] = box
             continue
         reason = f"its bbox (x, y, width, height) must be four numbers with a positive size, got {box!s:.60}"
@@ -291,6 +304,7 @@ def _samples(
     photos: Path,
     images: dict,
     persons: list[dict],
+    dropped: list[dict],
     xyv: np.ndarray,
     sources: dict[str, np.ndarray],
     source: Skeleton,
@@ -298,21 +312,30 @@ def _samples(
     found: list,
 ) -> list[Sample]:
     boxes = _boxes(persons, images, found)
+    xy_of_file = np.where(xyv[..., 2:] > 0, xyv[..., :2], np.nan)
     visibility = xyv[..., 2].astype(np.int8)
-    xy = np.where(visibility[..., None] > 0, xyv[..., :2], np.nan).astype(np.float32)
-    xy, visibility = map_joints(xy, visibility, source, wanted)
+    xy, visibility = map_joints(xy_of_file.astype(np.float32), visibility, source, wanted)
     empty = {"weight": 1.0, "teacher_xy": np.nan, "teacher_score": 0.0}
     sources = {name: map_values(v, source, wanted, missing=empty[name]) for name, v in sources.items()}
     labelled = (visibility > 0).any(axis=1)
     areas = np.zeros(len(persons))
     rows_of: dict[int, list[int]] = {key: [] for key in images}
+    told = {(problem.photo, problem.annotation) for problem in found}
     for row, person in enumerate(persons):
         rows_of[person["image_id"]].append(row)
         photo = images[person["image_id"]]["file_name"]
-        if labelled[row] and np.isnan(boxes[row, 0]):
-            boxes[row] = box_of_points(xy[row])
+        if np.isnan(boxes[row, 0]):
+            of_joints = box_of_points(xy[row] if labelled[row] else xy_of_file[row])
+            if of_joints is not None:
+                boxes[row] = of_joints
+            elif (photo, person["id"]) not in told:
+                reason = (
+                    "it has neither a labelled joint nor a bbox, so the person may be anywhere and nothing in the photo counts "
+                    "as background; give it a bbox"
+                )
+                found.append(_person_problem("no place", photo, person, reason, "dropped person"))
         area = person.get("area") or 0
-        if not _is_number(area) or area < 0:
+        if not is_number(area) or area < 0:
             reason = f"its area must be a positive number, got {area!r:.40}"
             found.append(_person_problem("bad area", photo, person, reason, "kept"))
             area = 0
@@ -320,13 +343,21 @@ def _samples(
         areas[row] = area or (x2 - x1) * (y2 - y1)
     keys = np.array([person["id"] for person in persons], dtype=np.int64)
     boxes = boxes.astype(np.float32)
+    ignored: dict[int, list] = {key: [] for key in images}
+    hidden = [(persons[row], boxes[row]) for row in np.flatnonzero(~labelled)]
+    hidden += zip(dropped, _boxes(dropped, images, found), strict=True)
+    for entry, box in hidden:
+        image = images[entry["image_id"]]
+        whole = [0, 0, image["width"], image["height"]]
+        ignored[entry["image_id"]].append(box if (box[2:] > box[:2]).all() else whole)
+    ids_of: dict[int, list] = {key: [] for key in images}
+    for entry in [*persons, *dropped]:
+        ids_of[entry["image_id"]].append(entry.get("id"))
 
     samples = []
     for key, image in images.items():
         rows = np.array(rows_of[key], dtype=np.int64)
         people = rows[labelled[rows]]
-        rest = rows[~labelled[rows]]
-        ignore = boxes[rest[np.isfinite(boxes[rest, 0])]]
         size_wh = (int(image["width"]), int(image["height"]))
         samples.append(
             Sample(
@@ -337,26 +368,30 @@ def _samples(
                 visibility=visibility[people],
                 box_xyxy=boxes[people],
                 area=areas[people].astype(np.float32),
-                target=_target(image, keys[people], boxes[people], size_wh, [persons[r]["id"] for r in rows], found),
-                photo_id=str(image.get("coco_id", Path(image["file_name"]).stem)),
+                target=_target(image, keys[people], boxes[people], size_wh, ids_of[key], found),
+                photo_id=_photo_id(image),
                 sample_id=key,
                 annotation_id=keys[people],
-                ignore_xyxy=ignore if len(ignore) else None,
+                ignore_xyxy=np.array(ignored[key], np.float32) if ignored[key] else None,
                 **{name: values[people] for name, values in sources.items()},
             )
         )
     return samples
 
 
+def _photo_id(image: dict) -> str:
+    if image.get("coco_id") is not None:
+        return str(image["coco_id"])
+    return PurePosixPath(image["file_name"]).with_suffix("").as_posix()
+
+
 def _target(image: dict, keys: np.ndarray, boxes: np.ndarray, size_wh: tuple[int, int], all_keys: list, found) -> int:
     """Index of the target among the labelled people; never somebody else because the real target has no label."""
     if image.get("target") is None:
         return nearest_to_middle(boxes, size_wh)
-    place = np.flatnonzero(keys == image["target"])
-    if len(place):
-        return int(place[0])
-    dropped = {p.annotation for p in found if p.photo == image["file_name"]}
-    if image["target"] not in all_keys and image["target"] not in dropped:
+    if image["target"] in keys.tolist():
+        return keys.tolist().index(image["target"])
+    if image["target"] not in all_keys:
         name = image["file_name"]
         sentence = f"photo '{name}': its target {image['target']!r:.40} is not an annotation of this photo"
         found.append(Problem("unknown target", name, None, sentence, "kept"))
@@ -365,17 +400,10 @@ def _target(image: dict, keys: np.ndarray, boxes: np.ndarray, size_wh: tuple[int
 
 def _person_problem(kind: str, photo: str, person: dict, reason: str, action: str) -> Problem:
     key = person.get("id")
-    where = f"annotation {key}" + (f" of photo '{photo}'" if photo else "")
-    return Problem(kind, photo, key if _is_int(key) else None, f"{where}: {reason}", action)
-
-
-def _is_int(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    where = f"annotation {key!s:.40}" + (f" of photo '{photo}'" if photo else "")
+    return Problem(kind, photo, key if is_int(key) else None, f"{where}: {reason}", action)
 
 
 def _is_float(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_number(value) -> bool:
-    return _is_float(value) and math.isfinite(value)
+    """Whether a value can stand among keypoints: NaN and infinity are reported joint by joint."""
+    return is_number(value) or isinstance(value, float)

@@ -9,9 +9,9 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
+
+from featherpose.data.readers import is_number
 
 HUMAN, TEACHER, NOBODY, NEVER = "h", "t", "-", "?"
 LETTERS = HUMAN + TEACHER + NOBODY + NEVER
@@ -67,7 +67,6 @@ def _teacher(person: dict, joints: int) -> dict[str, np.ndarray]:
 
 def _numbers(person: dict, key: str, count: int) -> np.ndarray:
     values = person.get(key)
-    good = isinstance(values, list) and len(values) == count
-    if not good or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
+    if not (isinstance(values, list) and len(values) == count and all(map(is_number, values))):
         raise ValueError(f"'{key}' must hold {count} numbers, got {values!r:.60}")
     return np.array(values, np.float64)
