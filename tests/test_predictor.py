@@ -44,13 +44,13 @@ def test_joints_of_a_wide_photo_are_in_photo_pixels(model):
 
 def test_the_second_look_is_closer_and_more_exact(model):
     # 256 x 256 shrinks by 4: a dot of 8 px fills a quarter of a cell (16 px) and is found 4 px beside its middle. The
-    # joints' box is 56..104: half of the crop is 1.2 * 24, and the dots are 8.9 of 64 input pixels wide.
+    # joints' box is 56..104: half of the crop is 2 * 24, and the dots are 5.3 of 64 input pixels wide.
     photo = dots((256, 256), (RED, 48, 48, 8), (GREEN, 96, 48, 8), (BLUE, 48, 96, 8))
     true = np.array([[52, 52], [100, 52], [52, 100]])
     rough = Predictor(model, refine=False)(photo)
     np.testing.assert_allclose(rough.xy - true, 4, atol=1e-3)
     fine = Predictor(model)(photo)
-    np.testing.assert_allclose(fine.box_xyxy, [51.2, 51.2, 108.8, 108.8], atol=1e-3)
+    np.testing.assert_allclose(fine.box_xyxy, [32, 32, 128, 128], atol=1e-3)
     assert np.abs(fine.xy - true).max() < 4
 
 
