@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Container
-from itertools import combinations
 from pathlib import Path
 
 from featherpose.data.readers import is_int
@@ -75,14 +74,3 @@ def relative_photo(photo: Path, folder: Path) -> str:
 def shared_photos(first: list[Sample], second: list[Sample]) -> list[str]:
     """The photo ids that both lists hold, sorted."""
     return sorted({sample.photo_id for sample in first} & {sample.photo_id for sample in second})
-
-
-def assert_disjoint(parts: dict[str, list[Sample]]) -> None:
-    """Raises ValueError naming the photo when two parts hold crops of the same one. parts: {name: samples}."""
-    for (first, a), (second, b) in combinations(parts.items(), 2):
-        both = shared_photos(a, b)
-        if both:
-            raise ValueError(
-                f"photo '{both[0]}' is in both '{first}' and '{second}' ({len(both)} such photos), so what is "
-                "tested on was trained on; split by photo (featherpose data split)"
-            )
