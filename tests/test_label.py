@@ -372,13 +372,13 @@ def test_joints_that_the_set_never_labels_stay_unknown_where_the_teacher_is_unsu
     assert read_dataset(path)[1].visibility[0].tolist() == [UNKNOWN, 2, 1, 0]
 
 
-def answered_labels(folder, change):
-    """(content of the result, its samples) for 2 photos whose label file `change` has changed."""
+def answered_labels(folder, change, boxes=None):
+    """(content of the result, its samples) for 2 photos whose label file `change` has changed; boxes: of people to add."""
     labels = label_file(folder, photos=2)
     content = json.loads(labels.read_text())
     change(content)
     labels.write_text(json.dumps(content))
-    samples = read_dataset(labels, problems=[])
+    samples = add_people(read_dataset(labels, problems=[]), boxes or {})
     result = complete(
         content, ask(FakeTeacher(), people_of(samples)), sure(0.5), BODY, skeleton=BODY, photos_from=folder, samples=samples
     )
@@ -402,6 +402,16 @@ def test_people_of_one_id_in_two_photos_are_told_apart(tmp_path):
     content, samples = answered_labels(tmp_path / "gone", without_the_first)
     assert [(s.annotation_id.tolist(), s.target) for s in samples] == [([10], 0)]
     assert content["annotations"][0]["extra"] == 1 and len(content["annotations"]) == 2
+
+
+def test_people_who_are_added_get_ids_that_nobody_has(tmp_path):
+    def with_a_stranger(content):
+        content["annotations"].append({**content["annotations"][0], "id": 1002, "category_id": 9, "bbox": [70, 60, 10, 10]})
+
+    boxes = {0: np.array([[60, 0, 100, 40]], float)}
+    content, _ = answered_labels(tmp_path / "set", with_a_stranger, boxes)
+    ids = [entry["id"] for entry in content["annotations"]]
+    assert 1003 in ids and len(set(ids)) == len(ids)
 
 
 def test_people_whose_labels_cannot_be_true_are_no_background_in_the_result(tmp_path):

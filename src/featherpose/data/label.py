@@ -224,7 +224,7 @@ def complete(
         if read and is_int(entry.get("id")):
             entry_of.setdefault((entry["image_id"], entry["id"]), entry)
     place = joint_mapping(teacher, skeleton)
-    next_id = max((key for _, key in entry_of), default=0) + 1
+    next_id = max((entry["id"] for entry in entries if is_int(entry.get("id"))), default=0) + 1
     annotations, written = [], set()
     for n, person in enumerate(answers.people):
         key = int(person.annotation_id[person.target])
