@@ -84,7 +84,7 @@ def evaluate(
     skeleton = predictor.spec.skeleton
     guessed = sum(_guessed(sample, skeleton, people) for sample in samples)
     samples = [without_guesses(sample) for sample in samples]
-    found = [_cases(sample, skeleton, people) for sample in samples]
+    found = [cases_of(sample, skeleton, people) for sample in samples]
     cases = [case for of_sample in found for case in of_sample]
     if not cases:
         raise ValueError(
@@ -184,7 +184,7 @@ def _scores_of_nobody(
     return [pose.pose_score for pose in look(predictor, images, [], sizes)] if images else []
 
 
-def _cases(sample: Sample, skeleton: Skeleton, people: str) -> list[Sample]:
+def cases_of(sample: Sample, skeleton: Skeleton, people: str) -> list[Sample]:
     """The sample once for each person to look for, as its target: with a labelled joint of the skeleton, and a box that
     gives errors a size (that of a single joint without a labelled box is a point)."""
     box = sample.box_xyxy

@@ -140,11 +140,11 @@ class Augmentation:
             raise ValueError(f"augment.paste_choices must be 1 to 16, got {self.paste_choices}")
         if self.paste_adversary and not self.paste_parts > 0:
             raise ValueError("augment.paste_adversary moves pasted limbs, and augment.paste_parts is 0; set it to 0.5, say")
-        several = "paste_choices above 1" if self.paste_choices > 1 else "paste_adversary" if self.paste_adversary else ""
         if self.paste_adversary and self.paste_choices > 1:
             raise ValueError("augment.paste_adversary does not go with augment.paste_choices above 1; leave one of them out")
-        if self.camera > 0 and self.paste_parts > 0 and several:
-            raise ValueError(f"augment.camera does not go with augment.{several}; leave one of them out")
+        if self.camera > 0 and self.paste_parts > 0 and (self.paste_adversary or self.paste_choices > 1):
+            rival = "paste_adversary" if self.paste_adversary else "paste_choices above 1"
+            raise ValueError(f"augment.camera does not go with augment.{rival}; leave one of them out")
         self._check_joint_area()
 
     def _check_joint_area(self) -> None:

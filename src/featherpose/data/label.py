@@ -220,7 +220,7 @@ def complete(
     posed = {repr(c.get("id")) for c in categories}
     entry_of = {}
     for entry in entries:
-        read = repr(entry.get("category_id")) in posed and (entry.get("keypoints") or entry.get("bbox")) is not None
+        read = repr(entry.get("category_id")) in posed and (entry.get("keypoints"), entry.get("bbox")) != (None, None)
         if read and is_int(entry.get("id")):
             entry_of.setdefault((entry["image_id"], entry["id"]), entry)
     place = joint_mapping(teacher, skeleton)

@@ -18,8 +18,8 @@ from featherpose.codecs import build_codec
 from featherpose.data.augment import NO_AUGMENTATION, augment
 from featherpose.data.loader import Loader, Part, Photos
 from featherpose.data.readers import read_dataset
-from featherpose.data.sample import Sample, to_skeleton
-from featherpose.evaluate import without_guesses
+from featherpose.data.sample import Sample
+from featherpose.evaluate import cases_of, without_guesses
 from featherpose.losses import Criterion, mirrored
 from featherpose.models.layers import ConvNorm
 from featherpose.skeletons import load_skeleton
@@ -256,22 +256,17 @@ class Run:
         if not rules.path:
             return []
         samples = self._read(rules.path, rules.split)[: rules.limit or None]
-        if not any(self._measurable(without_guesses(sample)) for sample in samples):
+        if not any(cases_of(without_guesses(sample), self.skeleton, "target") for sample in samples):
             raise ValueError(
                 f"{rules.path}: none of the {len(samples)} photos to validate on has a target with a box and a joint of "
                 f"skeleton '{self.skeleton.name}'; name another validation.path, or leave it empty"
             )
         return samples
 
-    def _measurable(self, sample: Sample) -> bool:
-        """Whether `evaluate` can say anything of the sample's target."""
-        if sample.target < 0:
-            return False
-        low, high = sample.box_xyxy[sample.target].reshape(2, 2)
-        return bool((high > low).all() and (to_skeleton(sample, self.skeleton).visibility[sample.target] > 0).any())
-
     def _validated_and_trained(self) -> int:
         """How many of the photos to validate on are trained on too."""
+        if not self.val:
+            return 0
         trained = {sample.photo.resolve() for part in self.parts for sample in part.samples}
         return len(trained & {sample.photo.resolve() for sample in self.val})
 

@@ -29,7 +29,7 @@ class Meter:
         self.sums: Tensor | None = None
 
     def add(self, loss: Tensor, gradient: Tensor, parts: dict[str, Tensor]) -> None:
-        """Counts one step: the loss, the norm of the whole gradient, each loss before its weight."""
+        """Counts one step: the loss, the norm of the network's whole gradient, each loss before its weight."""
         values = torch.stack([v.detach().float() for v in (loss, gradient, *parts.values())])
         self.names = ["loss", "gradient", *parts]
         self.sums = values if self.sums is None else self.sums.to(values.device) + values
